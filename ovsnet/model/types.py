@@ -1,0 +1,105 @@
+"""What a user declares, as types. The names are those of the YAML and JSON keys.
+
+Addresses are canonical text: a MAC is ``02:00:00:00:01:01``, an IPv6 address is compressed lower case (RFC 5952).
+Everything is frozen, so that an unchanged object can be recognised by identity.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class Declared(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Base of every declared object."""
+
+
+class Labelled(Declared, frozen=True, kw_only=True):
+    """Base of the objects that may carry labels and a description."""
+
+    labels: dict[str, str] = {}
+    description: str = ""
+
+
+class Underlay(Declared, frozen=True, kw_only=True):
+    """The physical network that carries the tunnels."""
+
+    mtu: int = 1500
+    encapsulation: Literal["vxlan"] = "vxlan"
+
+
+class Host(Labelled, frozen=True, kw_only=True):
+    """A hypervisor; ``vtep`` is the IPv4 or IPv6 address of its tunnel end."""
+
+    vtep: str
+
+
+class Subnet(Declared, frozen=True, kw_only=True):
+    """An address range of a network."""
+
+    cidr: str
+    gateway: str | None = None
+
+
+class Network(Labelled, frozen=True, kw_only=True):
+    """One L2 segment; ``vni`` is 1..16777215, ``None`` until it is assigned."""
+
+    vni: int | None = None
+    subnets: tuple[Subnet, ...] = ()
+
+
+class AllowedAddress(Declared, frozen=True, kw_only=True):
+    """A further address (or CIDR) that a port may send from; ``mac`` defaults to the port's own."""
+
+    ip: str
+    mac: str | None = None
+
+
+class Port(Labelled, frozen=True, kw_only=True):
+    """A virtual NIC.
+
+    ``ips``: left out (``None``) means that one address of each subnet is assigned; an empty list means none.
+    ``host``: ``None`` is unplaced, delivered to nobody. ``id``: the UUID that is the interface's ``iface-id``.
+    """
+
+    network: str
+    host: str | None = None
+    mac: str | None = None
+    ips: tuple[str, ...] | None = None
+    allowed_addresses: tuple[AllowedAddress, ...] = ()
+    port_security: bool = True
+    id: str = ""
+
+
+class Vpc(Labelled, frozen=True, kw_only=True):
+    """One tenant's isolated domain: the unit of isolation, of dissemination and of revision numbers."""
+
+    tenant: str = ""
+    networks: dict[str, Network] = {}
+    ports: dict[str, Port] = {}
+
+
+class Model(Declared, frozen=True, kw_only=True):
+    """A whole declared cloud; ``name`` is the owner of what it declares."""
+
+    version: Literal[1] = 1
+    name: str
+    underlay: Underlay = Underlay()
+    hosts: dict[str, Host] = {}
+    vpcs: dict[str, Vpc] = {}
+
+
+class VpcState(Declared, frozen=True, kw_only=True):
+    """All that a host is told of one VPC: the unit of the hypervisor API, complete and assigned.
+
+    ``hosts`` maps the name of every host that holds a port of this VPC to its VTEP address; ``owner`` is the name of
+    the model (or the API client) that declares it.
+    """
+
+    name: str
+    revision: int
+    owner: str = ""
+    networks: dict[str, Network] = {}
+    ports: dict[str, Port] = {}
+    hosts: dict[str, str] = {}
