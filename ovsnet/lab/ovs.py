@@ -86,10 +86,12 @@ class OvsInstance:
     def run(self, *argv: str, check: bool = True, timeout: float = 60.0, stdin: bytes | None = None) -> str:
         """Run a command in the instance's namespace with its environment; returns its standard output."""
         prefix = ["ip", "netns", "exec", self.netns] if self.netns else []
-        env = os.environ | {"OVS_RUNDIR": str(self.run_dir), "OVS_LOGDIR": str(self.run_dir), "OVS_DBDIR": str(self.run_dir)}
-        done = subprocess.run(
-            [*prefix, *argv], env=env, input=stdin, capture_output=True, timeout=timeout, check=False
-        )
+        env = os.environ | {
+            "OVS_RUNDIR": str(self.run_dir),
+            "OVS_LOGDIR": str(self.run_dir),
+            "OVS_DBDIR": str(self.run_dir),
+        }
+        done = subprocess.run([*prefix, *argv], env=env, input=stdin, capture_output=True, timeout=timeout, check=False)
         if check and done.returncode:
             raise OvsError(f"{' '.join(argv)}: {done.stderr.decode(errors='replace').strip()}")
         return done.stdout.decode(errors="replace")

@@ -1,1 +1,1 @@
-"""Package pipeline."""
+"""The OpenFlow pipeline as data: tables, fields, flow templates, and their checks."""

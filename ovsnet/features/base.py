@@ -1,0 +1,72 @@
+"""What a feature is made of, and what it is given: one port as the compiler sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from ovsnet.facts import Facts
+from ovsnet.pipeline.template import FlowTemplate, Row
+
+
+@dataclass(frozen=True, slots=True)
+class SourceAddress:
+    """Addresses a port may send from: ``ip``/``mask`` as integers of ``bits`` (32 or 128), with ``mac``."""
+
+    ip: int
+    mask: int
+    bits: int
+    mac: int
+
+    @property
+    def exact(self) -> bool:
+        """Whether it is one address."""
+        return self.mask == (1 << self.bits) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One port of a network, as numbers.
+
+    ``v4`` and ``v6`` are the declared addresses; ``link_local`` the EUI-64 address of the MAC (RFC 4291, appendix A).
+    ``allowed`` are further source addresses. ``local`` tells whether it runs on the host compiled for; ``ofport`` is
+    its OpenFlow port there (``None``: not plugged). ``vtep`` is the other host's tunnel address with ``vtep_bits``.
+    """
+
+    vni: int
+    mac: int
+    v4: tuple[int, ...]
+    v6: tuple[int, ...]
+    link_local: int
+    allowed: tuple[SourceAddress, ...]
+    secured: bool
+    local: bool
+    ofport: int | None
+    vtep: int
+    vtep_bits: int
+
+    @property
+    def v6_all(self) -> tuple[int, ...]:
+        """The declared IPv6 addresses and the link-local one; none for a port without IPv6."""
+        return (*self.v6, self.link_local) if self.link_local not in self.v6 else self.v6
+
+
+PortRows = Callable[[Endpoint, Facts], Iterable[Row]]
+NetworkRows = Callable[[int, Facts], Iterable[Row]]
+HostRows = Callable[[Facts], Iterable[Row]]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One capability: its templates, and a pure function from a subject to rows for each kind of subject.
+
+    ``port`` is called for each port of a network that has a port on this host, ``network`` for each such network
+    (with its VNI), ``host`` once.
+    """
+
+    name: str
+    doc: str
+    templates: tuple[FlowTemplate, ...]
+    port: PortRows | None = None
+    network: NetworkRows | None = None
+    host: HostRows | None = None

@@ -1,0 +1,108 @@
+"""L2 forwarding by declared MAC: nothing is learned, nothing is flooded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ovsnet.facts import Facts
+from ovsnet.features.base import Endpoint, Feature
+from ovsnet.pipeline import fields as f
+from ovsnet.pipeline import tables as t
+from ovsnet.pipeline.template import FlowTemplate, Goto, Match, Output, Row, SetField
+
+FROM_PORT = FlowTemplate(
+    "from-port", "l2", t.CLASSIFY, 100,
+    (Match(f.IN_PORT, "ofport"),),
+    (SetField(f.NET, "net"), Goto(t.PORT_SECURITY)),
+    "A frame that a workload sent: it is in its port's network.",
+)  # fmt: skip
+FROM_TUNNEL = FlowTemplate(
+    "from-tunnel", "l2", t.CLASSIFY, 100,
+    (Match(f.IN_PORT, "tunnel"), Match(f.TUN_ID, "net")),
+    (SetField(f.NET, "net"), Goto(t.DELIVER)),
+    "A frame from another host, in a network that has a port here.",
+)  # fmt: skip
+TO_HOST = FlowTemplate(
+    "to-host", "l2", t.L2, 100,
+    (Match(f.NET, "net"), Match(f.ETH_DST, "mac")),
+    (SetField(f.TUN_ID, "net"), SetField(f.TUN_DST, "vtep"), Output("tunnel")),
+    "The MAC is a port's on another host: tunnel to that host's IPv4 VTEP.",
+)  # fmt: skip
+TO_HOST_V6 = FlowTemplate(
+    "to-host-v6", "l2", t.L2, 101,
+    (Match(f.NET, "net"), Match(f.ETH_DST, "mac")),
+    (SetField(f.TUN_ID, "net"), SetField(f.TUN_IPV6_DST, "vtep"), Output("tunnel")),
+    "The same over an IPv6 underlay.",
+)  # fmt: skip
+_TO_MAC = (Match(f.NET, "net"), Match(f.ETH_DST, "mac"))
+_IPV4 = Match(f.ETH_TYPE, f.ETH_IPV4)
+_IPV6 = Match(f.ETH_TYPE, f.ETH_IPV6)
+DELIVER_IPV4 = FlowTemplate(
+    "deliver-ipv4", "l2", t.DELIVER, 100,
+    (*_TO_MAC, _IPV4, Match(f.IPV4_DST, "ip")),
+    (Output("ofport"),),
+    "The port's MAC with one of its IPv4 addresses.",
+)  # fmt: skip
+DELIVER_IPV6 = FlowTemplate(
+    "deliver-ipv6", "l2", t.DELIVER, 100,
+    (*_TO_MAC, _IPV6, Match(f.IPV6_DST, "ip")),
+    (Output("ofport"),),
+    "The port's MAC with one of its IPv6 addresses, link-local included.",
+)  # fmt: skip
+DELIVER_SOLICITATION = FlowTemplate(
+    "deliver-solicitation", "l2", t.DELIVER, 110,
+    (
+        *_TO_MAC, _IPV6, Match(f.IP_PROTO, f.PROTO_ICMPV6), Match(f.ICMPV6_TYPE, 135), Match(f.ND_TARGET, "ip"),
+    ),
+    (Output("ofport"),),
+    "A solicitation for one of the port's addresses, sent on by a host whose datapath cannot answer it.",
+)  # fmt: skip
+DELIVER_ANY = FlowTemplate(
+    "deliver-any", "l2", t.DELIVER, 50,
+    _TO_MAC,
+    (Output("ofport"),),
+    "The port has `port_security: false`: whatever is sent to its MAC.",
+)  # fmt: skip
+DELIVER_REFUSED = FlowTemplate(
+    "deliver-refused", "l2", t.DELIVER, 10,
+    _TO_MAC,
+    (),
+    "The MAC is a port's here, the destination address is not one that the port has.",
+)  # fmt: skip
+
+
+def port(ep: Endpoint, facts: Facts) -> Iterable[Row]:
+    """Rows of one port: into the tunnel for a port elsewhere; classification and delivery for one that is here."""
+    if not ep.local:
+        if facts.tunnel_ofport is None:
+            return ()
+        template = TO_HOST if ep.vtep_bits == 32 else TO_HOST_V6
+        return (template.row(ep.vni, ep.mac, ep.vtep, facts.tunnel_ofport),)
+    if ep.ofport is None:
+        return ()
+    rows = [FROM_PORT.row(ep.ofport, ep.vni)]
+    if not ep.secured:
+        return [*rows, DELIVER_ANY.row(ep.vni, ep.mac, ep.ofport)]
+    rows += [DELIVER_IPV4.row(ep.vni, ep.mac, ip, ep.ofport) for ip in ep.v4]
+    for ip in ep.v6_all:
+        rows.append(DELIVER_IPV6.row(ep.vni, ep.mac, ip, ep.ofport))
+        rows.append(DELIVER_SOLICITATION.row(ep.vni, ep.mac, ip, ep.ofport))
+    rows.append(DELIVER_REFUSED.row(ep.vni, ep.mac))
+    return rows
+
+
+def network(vni: int, facts: Facts) -> Iterable[Row]:
+    """The row that lets a network's frames in from the tunnel."""
+    return () if facts.tunnel_ofport is None else (FROM_TUNNEL.row(facts.tunnel_ofport, vni),)
+
+
+FEATURE = Feature(
+    "l2",
+    "L2 forwarding by declared MAC, on this host to a port, to other hosts through one flow-based tunnel port.",
+    (
+        FROM_PORT, FROM_TUNNEL, TO_HOST, TO_HOST_V6, DELIVER_IPV4, DELIVER_IPV6, DELIVER_SOLICITATION, DELIVER_ANY,
+        DELIVER_REFUSED,
+    ),
+    port=port,
+    network=network,
+)  # fmt: skip

@@ -1,0 +1,42 @@
+"""os-ken's codec for OpenFlow 1.4, and the few encodings that it lacks."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from os_ken.ofproto import ofproto_v1_4, ofproto_v1_4_parser
+from os_ken.ofproto.ofproto_protocol import ProtocolDesc
+
+PROTOCOL: Any = ProtocolDesc(version=ofproto_v1_4.OFP_VERSION)
+PARSER: Any = ofproto_v1_4_parser
+OFPROTO: Any = ofproto_v1_4
+
+
+class ExtendedSetField(PARSER.OFPAction):  # type: ignore[misc]
+    """OFPAT_SET_FIELD for the two ND fields that os-ken has no name for (OXM class 0x1000, ovs-fields(7))."""
+
+    cls_action_type = 25  # OFPAT_SET_FIELD
+    cls_action_len = 16
+    HEADERS = {"nd_reserved": (1, 4), "nd_options_type": (2, 1)}  # field number, width in bytes
+
+    def __init__(self, name: str, value: int) -> None:
+        super().__init__()
+        self.number, self.width = self.HEADERS[name]
+        self.value = value
+
+    def serialize(self, buf: bytearray, offset: int) -> None:
+        """Write the action at ``offset``, as os-ken's own actions do."""
+        header = struct.pack("!HHHBB", self.type, self.len, 0x1000, self.number << 1, self.width)
+        buf[offset:] = (header + self.value.to_bytes(self.width, "big")).ljust(self.len, b"\0")
+
+
+def nxm_name(oxm: str) -> str:
+    """The name of a field with its Nicira header: the form in which a switch echoes a move."""
+    name = oxm.removeprefix("ipv6_") if oxm.startswith("ipv6_nd_") else f"{oxm}_nxm"
+    if name not in _OXM_NAMES:
+        raise ValueError(f"os-ken has no Nicira header for {oxm}")
+    return name
+
+
+_OXM_NAMES = {descriptor.name for descriptor in ofproto_v1_4.oxm_types}

@@ -1,0 +1,154 @@
+"""Checks of the declared pipeline, run when the features are imported: a mistake never reaches a switch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+
+from ovsnet.pipeline.fields import Field, RegisterField
+from ovsnet.pipeline.tables import Table
+from ovsnet.pipeline.template import FlowTemplate, Goto, Match, Move, Output, SetField
+
+REGISTER_BITS = 32
+
+
+class PipelineError(Exception):
+    """The pipeline's declaration contradicts itself."""
+
+
+def check_pipeline(
+    tables: Sequence[Table], registers: Sequence[RegisterField], templates: Sequence[FlowTemplate]
+) -> None:
+    """Check the whole declaration; raises PipelineError that names the offending declaration."""
+    order = {table.name: position for position, table in enumerate(tables)}
+    _check_tables(tables, order)
+    _check_registers(registers, order)
+    _unique((t.name for t in templates), "template")
+    _unique((f"{t.cookie:#x}" for t in templates), "cookie of a template")
+    for template in templates:
+        _check_template(template, order)
+    for one, other in combinations(templates, 2):
+        if one.table is other.table and one.priority == other.priority and _same_shape(one, other):
+            raise PipelineError(f"{one.name} and {other.name} may write one flow key in table {one.table.name}")
+
+
+def _unique(names: Iterable[str], what: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise PipelineError(f"{what} {name} is declared twice")
+        seen.add(name)
+
+
+def _check_tables(tables: Sequence[Table], order: dict[str, int]) -> None:
+    _unique((t.name for t in tables), "table")
+    _unique((str(t.id) for t in tables), "table id")
+    if [t.id for t in tables] != sorted(t.id for t in tables):
+        raise PipelineError("tables are not declared in the order of their ids")
+    reached = {tables[0].name}
+    for table in tables:
+        for target in (*table.next, *([table.miss] if table.miss != "drop" else [])):
+            if target not in order:
+                raise PipelineError(f"table {table.name} goes to {target}, which is not declared")
+            if order[target] <= order[table.name]:
+                raise PipelineError(f"table {table.name} goes backwards to {target}")
+            if table.name in reached:
+                reached.add(target)
+    for table in tables:
+        if table.name not in reached:
+            raise PipelineError(f"table {table.name} cannot be reached")
+
+
+def _check_registers(registers: Sequence[RegisterField], order: dict[str, int]) -> None:
+    _unique((r.name for r in registers), "register field")
+    for field in registers:
+        if field.low < 0 or field.low + field.bits > REGISTER_BITS:
+            raise PipelineError(f"field {field.name} has bits outside register {field.register}")
+        if field.low % 8 or field.bits % 8:
+            raise PipelineError(f"field {field.name} is not aligned to bytes, which the codec needs")
+        if field.first not in order or field.last not in order or order[field.first] > order[field.last]:
+            raise PipelineError(
+                f"field {field.name} lives from {field.first} to {field.last}, which is no span of tables"
+            )
+    for one, other in combinations(registers, 2):
+        overlap = one.low < other.low + other.bits and other.low < one.low + one.bits
+        alive = order[one.first] <= order[other.last] and order[other.first] <= order[one.last]
+        if one.register == other.register and overlap and alive:
+            raise PipelineError(f"fields {one.name} and {other.name} overlap while both live")
+
+
+def _check_template(template: FlowTemplate, order: dict[str, int]) -> None:
+    table = template.table
+    where = f"template {template.name} in table {table.name}"
+    if order.get(table.name) is None:
+        raise PipelineError(f"{where}: the table is not declared")
+    if template.feature not in (*table.features, "pipeline"):
+        raise PipelineError(f"{where}: the table does not list feature {template.feature}")
+    if not 0 <= template.priority <= 0xFFFF:
+        raise PipelineError(f"{where}: priority {template.priority} is out of range")
+    matched = {term.field.name: term.value for term in template.match}
+    if len(matched) != len(template.match):
+        raise PipelineError(f"{where}: a field is matched twice")
+    for term in template.match:
+        _check_value(term.field, term.value, where)
+        _check_use(term.field, table.reads, table, order, f"{where} matches {term.field.name}")
+        _check_prerequisites(term.field, matched, f"{where} matches {term.field.name}")
+    _check_actions(template, matched, order, where)
+
+
+def _check_actions(template: FlowTemplate, matched: dict[str, int | str], order: dict[str, int], where: str) -> None:
+    table, now = template.table, dict(matched)
+    for position, action in enumerate(template.actions):
+        if isinstance(action, Goto):
+            if position != len(template.actions) - 1:
+                raise PipelineError(f"{where}: a goto has to be the last action")
+            if action.table.name not in (*table.next, table.miss):
+                raise PipelineError(f"{where} goes to {action.table.name}, which the table does not declare")
+        elif isinstance(action, Output):
+            if not table.output:
+                raise PipelineError(f"{where} sends a frame out, which the table does not declare")
+        else:
+            target = action.field if isinstance(action, SetField) else action.target
+            _check_use(target, table.writes, table, order, f"{where} sets {target.name}")
+            _check_prerequisites(target, now, f"{where} sets {target.name}")
+            if isinstance(action, SetField):
+                _check_value(target, action.value, where)
+                now[target.name] = action.value
+            elif action.source.bits != target.bits:
+                raise PipelineError(f"{where} moves {action.source.name} to {target.name} of another width")
+            elif isinstance(action, Move):
+                _check_prerequisites(action.source, now, f"{where} reads {action.source.name}")
+
+
+def _check_value(field: Field, value: int | str, where: str) -> None:
+    if isinstance(value, int) and not 0 <= value <= field.full_mask:
+        raise PipelineError(f"{where}: {value:#x} does not fit into {field.name}")
+
+
+def _check_use(field: Field, declared: tuple[Field, ...], table: Table, order: dict[str, int], what: str) -> None:
+    if field not in declared:
+        raise PipelineError(f"{what}, which the table does not declare")
+    if isinstance(field, RegisterField) and not order[field.first] <= order[table.name] <= order[field.last]:
+        raise PipelineError(f"{what} outside its life from {field.first} to {field.last}")
+
+
+def _check_prerequisites(field: Field, matched: dict[str, int | str], what: str) -> None:
+    for name, value in field.requires:
+        if matched.get(name) != value:
+            raise PipelineError(f"{what} without {name}={value:#x}, which it requires")
+
+
+def _same_shape(one: FlowTemplate, other: FlowTemplate) -> bool:
+    """Whether some values of the two match the very same key: the same fields and masks, no constant that differs."""
+    theirs = {term.field: term for term in other.match}
+    return set(theirs) == {term.field for term in one.match} and all(
+        _may_equal(term, theirs[term.field]) for term in one.match
+    )
+
+
+def _may_equal(one: Match, other: Match) -> bool:
+    if (one.mask is None) != (other.mask is None):
+        return False
+    values = isinstance(one.value, str) or isinstance(other.value, str) or one.value == other.value
+    masks = isinstance(one.mask, str) or isinstance(other.mask, str) or one.mask == other.mask
+    return values and masks

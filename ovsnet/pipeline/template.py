@@ -1,0 +1,160 @@
+"""Flow templates: a flow's shape, declared once; a row is a template with the numbers of one flow."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ovsnet.pipeline.fields import Field
+from ovsnet.pipeline.tables import Table
+
+COOKIE_OWNER = 0x4F56 << 48  # "OV": flows with these upper 16 bits are ours, and no others
+COOKIE_MASK = 0xFFFF << 48
+
+Value = int | str  # a constant, or the name of a parameter
+
+
+@dataclass(frozen=True)
+class Match:
+    """``field`` equals ``value`` under ``mask`` (``None``: all bits); either may be a parameter's name."""
+
+    field: Field
+    value: Value
+    mask: Value | None = None
+
+
+@dataclass(frozen=True)
+class SetField:
+    """Write ``value`` into ``field``."""
+
+    field: Field
+    value: Value
+
+
+@dataclass(frozen=True)
+class Move:
+    """Copy one field into another of the same width."""
+
+    source: Field
+    target: Field
+
+
+@dataclass(frozen=True)
+class Output:
+    """Send the frame out of an OpenFlow port; ``None`` is the port that it came in on."""
+
+    port: Value | None
+
+
+@dataclass(frozen=True)
+class Goto:
+    """Go on in a later table."""
+
+    table: Table
+
+
+Action = SetField | Move | Output | Goto
+
+
+@dataclass(frozen=True)
+class Param:
+    """A parameter: its name and the field that says how wide it is and how it reads."""
+
+    name: str
+    field: Field
+
+
+class Row(NamedTuple):
+    """One flow: a template and the values of its parameters, in the order of ``template.params``."""
+
+    template: FlowTemplate
+    values: tuple[int, ...]
+
+    @property
+    def key(self) -> Key:
+        """What identifies the flow in a switch: the template and the values that it matches."""
+        return (self.template, self.values[: self.template.match_params])
+
+    def named(self) -> dict[str, int]:
+        """The values by parameter name."""
+        return dict(zip((p.name for p in self.template.params), self.values, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class FlowTemplate:
+    """The shape of a flow.
+
+    ``params`` lists the parameters: first those of the match, in order of appearance (they are the flow's identity
+    together with the template), then those that only actions use. ``drops`` says that a frame which hits such a flow
+    has been refused; ``verdict`` is what a trace says then, with parameters and ``{subject}`` filled in.
+    """
+
+    name: str
+    feature: str
+    table: Table
+    priority: int
+    match: tuple[Match, ...]
+    actions: tuple[Action, ...]
+    doc: str
+    params: tuple[Param, ...] = field(init=False)
+    match_params: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Collect the parameters in the order in which they first appear."""
+        found: dict[str, Param] = {}
+        for term in self.match:
+            _collect(found, term.value, term.field)
+            _collect(found, term.mask, term.field)
+        object.__setattr__(self, "match_params", len(found))
+        for action in self.actions:
+            if isinstance(action, SetField):
+                _collect(found, action.value, action.field)
+            elif isinstance(action, Output):
+                _collect(found, action.port, _OFPORT)
+        object.__setattr__(self, "params", tuple(found.values()))
+
+    def __repr__(self) -> str:
+        """The name is enough: there is one template of a name."""
+        return f"<FlowTemplate {self.name}>"
+
+    def row(self, *values: int) -> Row:
+        """A flow of this shape; ``values`` in the order of ``params``."""
+        return Row(self, values)
+
+    @property
+    def drops(self) -> bool:
+        """Whether a frame that matches ends here."""
+        return not self.actions
+
+    @property
+    def cookie(self) -> int:
+        """Owner (16 bits), feature (16 bits), template (32 bits): stable across versions, since names are."""
+        feature = zlib.crc32(self.feature.encode()) & 0xFFFF
+        return COOKIE_OWNER | feature << 32 | zlib.crc32(self.name.encode())
+
+
+Key = tuple[FlowTemplate, tuple[int, ...]]
+_OFPORT = Field("ofport", 32, "int", "in_port", "OpenFlow port number")
+
+
+def _collect(found: dict[str, Param], value: Value | None, of: Field) -> None:
+    if isinstance(value, str) and value not in found:
+        found[value] = Param(value, of)
+
+
+def miss_templates(tables: Iterable[Table], by_name: dict[str, Table]) -> dict[str, FlowTemplate]:
+    """The table-miss flow of each table (priority 0), by table name, so that misses are counted too."""
+    return {
+        table.name: FlowTemplate(
+            f"miss-{table.name}",
+            "pipeline",
+            table,
+            0,
+            (),
+            () if table.miss == "drop" else (Goto(by_name[table.miss]),),
+            f"Nothing in `{table.name}` matched.",
+        )
+        for table in tables
+    }
