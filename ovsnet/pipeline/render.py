@@ -1,0 +1,142 @@
+"""Flows as text: readable with table and field names, or as ovs-ofctl takes them, or as plain data for JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovsnet.model.addresses import ip_text, mac_text
+from ovsnet.pipeline.fields import ETH_ARP, ETH_IPV4, ETH_IPV6, PROTO_ICMPV6, Field, RegisterField
+from ovsnet.pipeline.template import Action, FlowTemplate, Goto, Match, Move, Output, Row, SetField, Value
+
+_SHORT = {("dl_type", ETH_ARP): "arp", ("dl_type", ETH_IPV4): "ip", ("dl_type", ETH_IPV6): "ipv6"}
+
+
+def value_text(field: Field, value: int) -> str:
+    """A field's value as ovs-fields(7) writes it."""
+    if field.kind == "mac":
+        return mac_text(value)
+    if field.kind in ("ipv4", "ipv6"):
+        return ip_text(value, field.bits)
+    return f"{value:#x}" if field.kind == "hex" else str(value)
+
+
+def flow_text(row: Row) -> str:
+    """One line for a person: ``deliver 100 net=5001,dl_dst=... -> output:3``."""
+    template, values = row.template, row.named()
+    match = ",".join(_match_text(term, values, names=True) for term in _spoken(template)) or "any"
+    actions = " ".join(_action_text(action, values, names=True) for action in template.actions) or "drop"
+    return f"{template.table.name} {template.priority} {match} -> {actions}"
+
+
+def flow_ofctl(row: Row) -> str:
+    """One line for ``ovs-ofctl -O OpenFlow14 add-flows``."""
+    template, values = row.template, row.named()
+    match = "".join(f",{_match_text(term, values, names=False)}" for term in _spoken(template))
+    actions = ",".join(_action_text(action, values, names=False) for action in template.actions) or "drop"
+    return (
+        f"cookie={template.cookie:#x},table={template.table.id},priority={template.priority}{match},actions={actions}"
+    )
+
+
+def flow_data(row: Row) -> dict[str, Any]:
+    """A flow as plain data: table, priority, match and actions by name, template and feature."""
+    template, values = row.template, row.named()
+    return {
+        "table": template.table.name,
+        "table_id": template.table.id,
+        "priority": template.priority,
+        "match": {term.field.name: _term_value(term, values) for term in template.match},
+        "actions": [_action_text(action, values, names=True) for action in template.actions],
+        "template": template.name,
+        "feature": template.feature,
+    }
+
+
+def template_text(template: FlowTemplate) -> str:
+    """The shape of a template, its parameters in angle brackets."""
+    match = ",".join(_match_text(term, None, names=True) for term in _spoken(template)) or "any"
+    actions = " ".join(_action_text(action, None, names=True) for action in template.actions) or "drop"
+    return f"{match} -> {actions}"
+
+
+def _spoken(template: FlowTemplate) -> list[Match]:
+    """The terms worth saying: ``icmp6`` says its EtherType too."""
+    icmp6 = any(term.field.name == "nw_proto" and term.value == PROTO_ICMPV6 for term in template.match)
+    return [term for term in template.match if not (icmp6 and term.field.name == "dl_type")]
+
+
+def _match_text(term: Match, values: dict[str, int] | None, *, names: bool) -> str:
+    field = term.field
+    if isinstance(term.value, int) and (field.name, term.value) in _SHORT:
+        return _SHORT[field.name, term.value]
+    if field.name == "nw_proto" and term.value == PROTO_ICMPV6:
+        return "icmp6"
+    if field.name == "vlan_vid" and term.value == 0:
+        return "untagged" if names else "vlan_tci=0x0000/0x1fff"
+    if isinstance(field, RegisterField) and not names:
+        mask = field.full_mask << field.low
+        return f"reg{field.register}={(_number(term.value, values) << field.low):#x}/{mask:#x}"
+    return f"{field.name}={_term_value(term, values)}"
+
+
+def _term_value(term: Match, values: dict[str, int] | None) -> str:
+    text = _value(term.field, term.value, values)
+    if term.mask is None:
+        return text
+    if values is not None and term.field.kind in ("ipv4", "ipv6"):
+        return f"{text}/{_number(term.mask, values).bit_count()}"
+    return f"{text}/{_value(term.field, term.mask, values)}"
+
+
+def _action_text(action: Action, values: dict[str, int] | None, *, names: bool) -> str:
+    if isinstance(action, Goto):
+        return f"goto:{action.table.name}" if names else f"goto_table:{action.table.id}"
+    if isinstance(action, Output):
+        if action.port is None:
+            return "in_port"
+        return f"output:{_plain(action.port, values)}"
+    if isinstance(action, Move):
+        return _move_text(action, names=names)
+    return _set_text(action, values, names=names)
+
+
+def _move_text(action: Move, *, names: bool) -> str:
+    if names:
+        return f"{action.target.name}={action.source.name}"
+    return f"move:{_NXM[action.source.name]}[]->{_NXM[action.target.name]}[]"
+
+
+def _set_text(action: SetField, values: dict[str, int] | None, *, names: bool) -> str:
+    field, text = action.field, _value(action.field, action.value, values)
+    if names:
+        return f"{field.name}={text}"
+    if isinstance(field, RegisterField):
+        bits = f"{field.low}..{field.low + field.bits - 1}"
+        return f"load:{_number(action.value, values)}->NXM_NX_REG{field.register}[{bits}]"
+    return f"set_field:{text}->{_SET_NAMES.get(field.name, field.name)}"
+
+
+_NXM = {
+    "dl_src": "NXM_OF_ETH_SRC", "dl_dst": "NXM_OF_ETH_DST", "arp_sha": "NXM_NX_ARP_SHA", "arp_tha": "NXM_NX_ARP_THA",
+    "arp_spa": "NXM_OF_ARP_SPA", "arp_tpa": "NXM_OF_ARP_TPA", "ipv6_src": "NXM_NX_IPV6_SRC",
+    "ipv6_dst": "NXM_NX_IPV6_DST", "nd_tll": "NXM_NX_ND_TLL",
+}  # fmt: skip
+_SET_NAMES = {"dl_src": "eth_src", "dl_dst": "eth_dst"}
+
+
+def _value(field: Field, value: Value, values: dict[str, int] | None) -> str:
+    if isinstance(value, str) and values is None:
+        return f"<{value}>"
+    return value_text(field, _number(value, values))
+
+
+def _plain(value: Value, values: dict[str, int] | None) -> str:
+    return f"<{value}>" if isinstance(value, str) and values is None else str(_number(value, values))
+
+
+def _number(value: Value, values: dict[str, int] | None) -> int:
+    if isinstance(value, int):
+        return value
+    if values is None:
+        raise ValueError(f"parameter {value} has no value")
+    return values[value]
