@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ovsnet.errors import ModelError, Problem, UserError
     from ovsnet.explain import Tables, Walk
     from ovsnet.facts import Facts
-    from ovsnet.library import compile, frame  # noqa: A004
+    from ovsnet.library import compile, frame
     from ovsnet.model import Model, VpcState, load
     from ovsnet.openflow.errors import SwitchError
     from ovsnet.openflow.tables import Outcome

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 from ovsnet.facts import Facts
 from ovsnet.features import FEATURES, Endpoint, SourceAddress
-from ovsnet.model.addresses import cidr_int, ip_int, link_local, mac_int
+from ovsnet.model.numbers import cidr_int, ip_int, link_local, mac_int
 from ovsnet.model.types import Network, Port, VpcState
 from ovsnet.pipeline.template import Key, Row
 

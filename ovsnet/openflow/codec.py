@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovsnet.features import BY_COOKIE
-from ovsnet.model.addresses import ip_text, mac_text
+from ovsnet.model.numbers import ip_text, mac_text
 from ovsnet.openflow.dump import FlowEntry
 from ovsnet.openflow.osken import PARSER, PROTOCOL, ExtendedSetField, nxm_name
 from ovsnet.pipeline.fields import Field, RegisterField

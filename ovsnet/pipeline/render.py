@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovsnet.model.addresses import ip_text, mac_text
+from ovsnet.model.numbers import ip_text, mac_text
 from ovsnet.pipeline.fields import ETH_ARP, ETH_IPV4, ETH_IPV6, PROTO_ICMPV6, Field, RegisterField
 from ovsnet.pipeline.template import Action, FlowTemplate, Goto, Match, Move, Output, Row, SetField, Value
 

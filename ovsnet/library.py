@@ -1,0 +1,59 @@
+"""The library's short cuts: a model compiled for one host, and frames to walk through the result."""
+
+from __future__ import annotations
+
+from ovsnet.compiler import Desired, compile_states
+from ovsnet.errors import UserError
+from ovsnet.facts import Facts
+from ovsnet.model import Model, states_for_host
+from ovsnet.model.numbers import ip_int, mac_int
+from ovsnet.pipeline import fields as f
+from ovsnet.pipeline.fields import Field
+
+PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58, "sctp": 132}
+
+
+def compile(model: Model, host: str, facts: Facts | None = None) -> Desired:
+    """The flows that ``host`` should have for ``model``.
+
+    ``facts`` are its switch's OpenFlow ports; left out, ports are numbered as ``assumed_facts`` does, for reading.
+    Raises UserError for an unknown host, ModelError (``assignment-missing``) for a model that is not complete.
+    """
+    if host not in model.hosts:
+        known = ", ".join(sorted(model.hosts)) or "none"
+        raise UserError(f"{host} is not a host of the model. Name one of: {known}.")
+    states = states_for_host(model, host)
+    return compile_states(states.values(), host, facts or assumed_facts(model, host))
+
+
+def assumed_facts(model: Model, host: str) -> Facts:
+    """Facts for a host without looking at its switch: tunnel port 1, then its ports in the order of their names."""
+    mine = sorted(
+        (vpc, name, port.id) for vpc, has in model.vpcs.items() for name, port in has.ports.items() if port.host == host
+    )
+    return Facts.assumed(iface for _, _, iface in mine)
+
+
+def frame(
+    in_port: int, eth_src: str, eth_dst: str, ip_src: str, ip_dst: str, protocol: str = "icmp", port: int = 0
+) -> dict[Field, int]:
+    """A unicast IP frame as ``explain.Tables.walk`` takes it: field -> value.
+
+    ``protocol`` is a name of ``PROTOCOLS``; ``icmp`` becomes ICMPv6 with IPv6 addresses, an echo request.
+    """
+    src, bits = ip_int(ip_src)
+    dst, _ = ip_int(ip_dst)
+    number = PROTOCOLS["icmpv6" if protocol == "icmp" and bits == 128 else protocol]
+    packet = {
+        f.IN_PORT: in_port,
+        f.VLAN_VID: 0,
+        f.ETH_SRC: mac_int(eth_src),
+        f.ETH_DST: mac_int(eth_dst),
+        f.ETH_TYPE: f.ETH_IPV4 if bits == 32 else f.ETH_IPV6,
+        f.IP_PROTO: number,
+    }
+    source, target = (f.IPV4_SRC, f.IPV4_DST) if bits == 32 else (f.IPV6_SRC, f.IPV6_DST)
+    packet |= {source: src, target: dst}
+    if number == PROTOCOLS["icmpv6"]:
+        packet[f.ICMPV6_TYPE] = 128
+    return packet

@@ -1,0 +1,232 @@
+"""Assignment of what a model leaves out: VNIs from a pool, addresses from subnets; pure functions of model and lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from ovsnet.errors import ModelError, Path, Problem
+from ovsnet.model.addresses import Cidr, ip_text, parse_cidr, parse_ip
+from ovsnet.model.checks import MAX_VNI
+from ovsnet.model.lock import Lock
+from ovsnet.model.nodes import Draft
+from ovsnet.model.problems import PROBLEMS
+from ovsnet.model.types import Model, Network, Port, Vpc
+
+FIRST_VNI = 10_000
+"""The pool of assigned VNIs begins here, above the numbers that people like to choose."""
+
+
+class _Addresses:
+    """The ranges of one network and who has which address in it."""
+
+    def __init__(self, network: Network, vpc: Vpc, name: str) -> None:
+        self.ranges = [parsed[0] for one in network.subnets if (parsed := parse_cidr(one.cidr))]
+        self.gateways = {parse_ip(one.gateway) for one in network.subnets if one.gateway}
+        self.owners: dict[bytes, str] = {}
+        self.shared: set[bytes] = set()
+        self._next: dict[Cidr, Iterator[bytes]] = {}
+        for key, port in vpc.ports.items():
+            if port.network == name:
+                self._note(key, port)
+
+    def _note(self, key: str, port: Port) -> None:
+        for text in port.ips or ():
+            packed = parse_ip(text)
+            if packed is not None:
+                self.owners[packed] = key
+        for one in port.allowed_addresses:
+            packed = parse_ip(one.ip)
+            if packed is not None:
+                self.shared.add(packed)
+
+    def usable(self, packed: bytes, cidr: Cidr) -> bool:
+        """True if a port could have this address of ``cidr``, whoever has it now."""
+        return packed in cidr and cidr.reserved(packed) is None and packed not in self.gateways
+
+    def take(self, cidr: Cidr, key: str) -> bytes | None:
+        """The lowest free address, which becomes ``key``'s; ``None`` if the range is full."""
+        numbers = self._next.setdefault(cidr, _candidates(cidr))
+        for packed in numbers:
+            if packed not in self.owners and packed not in self.shared and packed not in self.gateways:
+                self.owners[packed] = key
+                return packed
+        return None
+
+
+def _candidates(cidr: Cidr) -> Iterator[bytes]:
+    """A range's addresses from its second host address on: the first is the custom of gateways."""
+    small = cidr.length > cidr.bits - 2
+    number = int.from_bytes(cidr.first, "big") + (1 if small else 2)
+    last = int.from_bytes(cidr.last, "big") - (0 if small or cidr.bits == 128 else 1)
+    while number <= last:
+        yield number.to_bytes(len(cidr.first), "big")
+        number += 1
+
+
+def _locked(locked: tuple[str, ...], addresses: _Addresses) -> dict[Cidr, bytes]:
+    """The locked addresses that still fit, one a range; a changed subnet or gateway makes one unfit."""
+    packed = [one for text in locked if (one := parse_ip(text)) is not None]
+    found: dict[Cidr, bytes] = {}
+    for cidr in addresses.ranges:
+        fitting = next((one for one in packed if addresses.usable(one, cidr)), None)
+        if fitting is not None:
+            found[cidr] = fitting
+    return found
+
+
+def apply_lock(model: Model, lock: Lock, drafts: list[Draft]) -> Model:
+    """Fill in what the lock has assigned; a declared value that is assigned to another is a draft (and stays)."""
+    return _Assignment(model, lock, drafts).model(fresh=False)
+
+
+def assign(model: Model, lock: Lock) -> tuple[Model, Lock]:
+    """Assign everything that ``model`` leaves out: the whole model, and the lock with what is in use and no more.
+
+    What is locked stays; the rest gets the lowest free number, in the order of names. Raises ModelError
+    (``subnet-full``, or a declared value that is assigned to another).
+    """
+    drafts: list[Draft] = []
+    work = _Assignment(model, lock, drafts)
+    complete = work.model(fresh=True)
+    if drafts:
+        raise ModelError(_problem(draft) for draft in drafts)
+    return complete, Lock(networks=work.vnis, ports=work.ips)
+
+
+def _problem(draft: Draft) -> Problem:
+    from ovsnet.model.loader import make_problem
+
+    return make_problem(draft, None)
+
+
+class _Assignment:
+    def __init__(self, model: Model, lock: Lock, drafts: list[Draft]) -> None:
+        self.source = model
+        self.lock = lock
+        self.drafts = drafts
+        self.vnis: dict[str, int] = {}
+        self.ips: dict[str, tuple[str, ...]] = {}
+
+    def model(self, *, fresh: bool) -> Model:
+        """The model with locked values filled in, and with new ones too if ``fresh``."""
+        networks = self._networks(fresh)
+        vpcs = {}
+        for name, vpc in self.source.vpcs.items():
+            ports = self._ports(name, vpc, fresh)
+            changed = networks[name] != vpc.networks or ports is not vpc.ports
+            vpcs[name] = msgspec.structs.replace(vpc, networks=networks[name], ports=ports) if changed else vpc
+        return msgspec.structs.replace(self.source, vpcs=vpcs)
+
+    def _networks(self, fresh: bool) -> dict[str, dict[str, Network]]:
+        result = {name: dict(vpc.networks) for name, vpc in self.source.vpcs.items()}
+        every = [(vpc, name, one) for vpc, networks in result.items() for name, one in networks.items()]
+        owners: dict[int, Path] = {
+            one.vni: ("vpcs", vpc, "networks", name, "vni") for vpc, name, one in every if one.vni is not None
+        }
+        waiting = []
+        for vpc, name, network in every:
+            key = f"{vpc}/{name}"
+            if network.vni is not None:
+                # A network that was assigned its VNI keeps it in the lock; one that declares it leaves the lock.
+                continue
+            vni = self.lock.networks.get(key)
+            if vni is None or not 1 <= vni <= MAX_VNI:
+                waiting.append((key, vpc, name))
+                continue
+            if vni in owners:
+                reason = f"{vni} was assigned to network {key}, as the lock file says"
+                self.drafts.append(Draft("duplicate-vni", owners[vni], reason))
+                continue
+            owners[vni] = ("vpcs", vpc, "networks", name)
+            result[vpc][name] = msgspec.structs.replace(network, vni=vni)
+            self.vnis[key] = vni
+        if fresh:
+            pool = (vni for vni in range(FIRST_VNI, MAX_VNI + 1) if vni not in owners)
+            for (key, vpc, name), vni in zip(sorted(waiting), pool, strict=False):
+                result[vpc][name] = msgspec.structs.replace(result[vpc][name], vni=vni)
+                self.vnis[key] = vni
+        return result
+
+    def _ports(self, vpc_name: str, vpc: Vpc, fresh: bool) -> dict[str, Port]:
+        waiting = sorted(name for name, port in vpc.ports.items() if port.ips is None and port.network in vpc.networks)
+        if not waiting:
+            return vpc.ports
+        used = {vpc.ports[name].network for name in waiting}
+        addresses = {name: _Addresses(vpc.networks[name], vpc, name) for name in used}
+        found = {name: self._settle(vpc_name, name, addresses[vpc.ports[name].network]) for name in waiting}
+        ports = dict(vpc.ports)
+        for name in waiting:
+            port = ports[name]
+            space = addresses[port.network]
+            if fresh:
+                self._fill(vpc_name, name, space, found[name])
+            if all(cidr in found[name] for cidr in space.ranges):
+                ips = tuple(ip_text(found[name][cidr]) for cidr in space.ranges)
+                ports[name] = msgspec.structs.replace(port, ips=ips)
+                self.ips[f"{vpc_name}/{name}"] = ips
+        return ports
+
+    def _settle(self, vpc: str, name: str, space: _Addresses) -> dict[Cidr, bytes]:
+        """The locked addresses of a port, claimed."""
+        found = _locked(self.lock.ports.get(f"{vpc}/{name}", ()), space)
+        for packed in found.values():
+            owner = space.owners.setdefault(packed, name)
+            if owner != name:
+                reason = f"{ip_text(packed)} was assigned to port {vpc}/{name}, as the lock file says"
+                values = {"suggestion": "Give another address, or remove that port's line from the lock file."}
+                self.drafts.append(Draft("duplicate-address", self._place(vpc, owner, packed), reason, values))
+        return found
+
+    def _place(self, vpc: str, name: str, packed: bytes) -> tuple[str | int, ...]:
+        texts = [parse_ip(text) for text in self.source.vpcs[vpc].ports[name].ips or ()]
+        at = ("ips", texts.index(packed)) if packed in texts else ()
+        return ("vpcs", vpc, "ports", name, *at)
+
+    def _fill(self, vpc: str, name: str, space: _Addresses, found: dict[Cidr, bytes]) -> None:
+        for cidr in space.ranges:
+            if cidr in found:
+                continue
+            packed = space.take(cidr, name)
+            if packed is None:
+                reason = f"{cidr} has no free address for port {vpc}/{name}"
+                self.drafts.append(Draft("subnet-full", ("vpcs", vpc, "ports", name), reason, on_key=True))
+                return
+            found[cidr] = packed
+
+
+def assignments_missing(model: Model) -> list[str]:
+    """The paths of what is neither declared nor assigned, as ``vpcs.shop.networks.web.vni``; empty if nothing."""
+    return [
+        *(
+            f"vpcs.{vpc}.networks.{name}.vni"
+            for vpc, one in model.vpcs.items()
+            for name, network in one.networks.items()
+            if network.vni is None
+        ),
+        *(
+            f"vpcs.{vpc}.ports.{name}.ips"
+            for vpc, one in model.vpcs.items()
+            for name, port in one.ports.items()
+            if port.ips is None
+        ),
+    ]
+
+
+def complete(model: Model) -> Model:
+    """``model`` itself if nothing in it is left to assign; else raises ModelError (``assignment-missing``)."""
+    command = "Declare it, or run 'ovsnet apply' or 'ovsnet lab up' once: it is assigned and written to the lock file."
+    kind = PROBLEMS["assignment-missing"]
+    missing = assignments_missing(model)
+    if missing:
+        raise ModelError(
+            Problem(
+                code=kind.code,
+                path=path,
+                reason="it is neither declared nor assigned yet",
+                remedy=kind.remedy.format(command=command),
+            )
+            for path in missing
+        )
+    return model

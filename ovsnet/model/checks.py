@@ -1,0 +1,202 @@
+"""What must hold between declared things; the checks also bring every address into canonical text.
+
+One :class:`Checker` serves a whole model as well as one VPC's state: it takes the networks, ports and hosts, and reports
+drafts by path.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import msgspec
+
+from ovsnet.errors import Path, path_text, shown
+from ovsnet.model.addresses import Cidr, ip_text, not_unicast, parse_cidr, parse_ip, unusable_range
+from ovsnet.model.nodes import Draft
+from ovsnet.model.structure import BAD
+from ovsnet.model.types import Host, Network, Subnet, Underlay
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+MIN_MTU, MAX_MTU = 1350, 65535
+MAX_VNI = 0xFFFFFF
+
+
+class NetworkView:
+    """A checked network: its ranges with their gateways, and who has which address. ``sound``: its ranges are known."""
+
+    __slots__ = ("addresses", "gateways", "macs", "path", "range_paths", "ranges", "sound")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ranges: list[Cidr] = []
+        self.range_paths: list[Path] = []
+        self.gateways: dict[bytes, Cidr] = {}
+        self.addresses: dict[bytes, Path] = {}
+        self.macs: dict[str, str] = {}
+        self.sound = True
+
+
+def suggest(name: str, known: Collection[str], collection: str) -> dict[str, str]:
+    """The values of a remedy for a reference to nothing: the closest name, or what there is."""
+    close = get_close_matches(name, known, n=1)
+    if close:
+        return {"suggestion": f"Did you mean {shown(close[0])}?"}
+    if not known:
+        return {"suggestion": f"Declare it under '{collection}'."}
+    some = ", ".join(sorted(known)[:8]) + (", ..." if len(known) > 8 else "")
+    return {"suggestion": f"Declare it under '{collection}', or use one of: {some}."}
+
+
+class Drafts:
+    """Collects drafts; ``structural`` are those found before, which silence what follows from them."""
+
+    def __init__(self, structural: list[Draft]) -> None:
+        self.found: list[Draft] = []
+        self._broken = {draft.path[:length] for draft in structural for length in range(1, len(draft.path) + 1)}
+
+    def broken(self, path: Path) -> bool:
+        """True if something at or below ``path`` was wrong in structure."""
+        return path in self._broken
+
+    def broken_beside(self, path: Path) -> bool:
+        """True if a key directly below ``path`` was wrong in structure."""
+        return any(len(one) == len(path) + 1 and one[: len(path)] == path for one in self._broken)
+
+    def add(self, code: str, path: Path, reason: str, **more: Any) -> None:
+        """One more problem; keyword arguments as of :class:`Draft`, and the remedy's values as ``values``."""
+        self.found.append(Draft(code, path, reason, **more))
+
+
+def check_name(drafts: Drafts, name: str, path: Path, *, on_key: bool = True) -> None:
+    """``invalid-name`` unless the name is one that every part of the system can carry."""
+    if NAME.fullmatch(name):
+        return
+    better = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_")[:63]
+    suggestion = f"Call it {shown(better)}." if better else "Use lower-case letters, digits, '_' and '-'."
+    drafts.add("invalid-name", path, f"{shown(name)} is no name", values={"suggestion": suggestion}, on_key=on_key)
+
+
+def check_underlay(drafts: Drafts, underlay: Underlay) -> None:
+    """``invalid-mtu``."""
+    if not MIN_MTU <= underlay.mtu <= MAX_MTU:
+        reason = f"an MTU of {underlay.mtu} is not within {MIN_MTU} to {MAX_MTU}"
+        drafts.add("invalid-mtu", ("underlay", "mtu"), reason)
+
+
+def check_vteps(drafts: Drafts, vteps: Mapping[str, tuple[str, Path]]) -> dict[str, str]:
+    """Canonical VTEP addresses by host, of those that are usable. ``vteps``: text and path by host."""
+    good: dict[str, str] = {}
+    owners: dict[bytes, tuple[str, Path]] = {}
+    for host, (text, path) in vteps.items():
+        if text is BAD:
+            continue
+        packed = parse_ip(text)
+        fault = "no IP address" if packed is None else not_unicast(packed)
+        if packed is None or fault:
+            drafts.add("invalid-vtep", path, f"{shown(text)} is {fault}")
+            continue
+        if packed in owners:
+            other, other_path = owners[packed]
+            drafts.add("duplicate-vtep", path, f"{ip_text(packed)} is already the VTEP of {other}", other=other_path)
+            continue
+        owners[packed] = (host, path)
+        good[host] = ip_text(packed)
+    return good
+
+
+def check_hosts(drafts: Drafts, hosts: Mapping[str, Host]) -> dict[str, Host]:
+    """The hosts with canonical VTEP addresses."""
+    for name in hosts:
+        check_name(drafts, name, ("hosts", name))
+    good = check_vteps(drafts, {name: (host.vtep, ("hosts", name, "vtep")) for name, host in hosts.items()})
+    return {
+        name: msgspec.structs.replace(host, vtep=good[name]) if good.get(name, host.vtep) != host.vtep else host
+        for name, host in hosts.items()
+    }
+
+
+def check_network(drafts: Drafts, path: Path, network: Network, vnis: dict[int, Path]) -> tuple[Network, NetworkView]:
+    """The network with canonical ranges, and its view for the ports.
+
+    ``vnis``: the path of the network that has a VNI, for all that must not share one.
+    """
+    check_name(drafts, str(path[-1]), path)
+    view = NetworkView(path)
+    view.sound = not drafts.broken(path)
+    if network.vni is not None:
+        _check_vni(drafts, path, network.vni, vnis)
+    subnets = []
+    for index, subnet in enumerate(network.subnets):
+        checked, cidr = _check_subnet(drafts, (*path, "subnets", index), subnet, view)
+        subnets.append(checked)
+        view.sound &= cidr is not None
+    if tuple(subnets) != network.subnets:
+        network = msgspec.structs.replace(network, subnets=tuple(subnets))
+    return network, view
+
+
+def _check_vni(drafts: Drafts, path: Path, vni: int, vnis: dict[int, Path]) -> None:
+    place = (*path, "vni")
+    if not 1 <= vni <= MAX_VNI:
+        drafts.add("invalid-vni", place, f"{vni} is not within 1 to {MAX_VNI}")
+    elif vni in vnis:
+        owner = vnis[vni]
+        reason = f"{vni} is already the VNI of {path_text(owner)}"
+        drafts.add("duplicate-vni", place, reason, other=(*owner, "vni"))
+    else:
+        vnis[vni] = path
+
+
+def _check_subnet(drafts: Drafts, path: Path, subnet: Subnet, view: NetworkView) -> tuple[Subnet, Cidr | None]:
+    cidr = None if subnet.cidr is BAD else check_cidr(drafts, (*path, "cidr"), subnet.cidr)
+    if cidr is None:
+        return subnet, None
+    fault = unusable_range(cidr)
+    if fault:
+        drafts.add("unusable-subnet", (*path, "cidr"), f"{cidr} is in {fault}")
+        return subnet, None
+    for other, other_path in zip(view.ranges, view.range_paths, strict=True):
+        if cidr.overlaps(other):
+            drafts.add("overlapping-subnets", (*path, "cidr"), f"{cidr} overlaps {other}", other=other_path)
+            break
+    view.ranges.append(cidr)
+    view.range_paths.append((*path, "cidr"))
+    gateway = subnet.gateway
+    if gateway is not None and gateway is not BAD:
+        gateway = _check_gateway(drafts, (*path, "gateway"), gateway, cidr, view)
+    if (str(cidr), gateway) == (subnet.cidr, subnet.gateway):
+        return subnet, cidr
+    return Subnet(cidr=str(cidr), gateway=gateway), cidr
+
+
+def _check_gateway(drafts: Drafts, path: Path, text: str, cidr: Cidr, view: NetworkView) -> str:
+    packed = parse_ip(text)
+    if packed is None:
+        fault = "no IP address"
+    elif packed not in cidr:
+        fault = f"not in {cidr}"
+    else:
+        reserved = cidr.reserved(packed)
+        fault = f"the {reserved} of {cidr}" if reserved else ""
+    if packed is None or fault:
+        drafts.add("invalid-gateway", path, f"{shown(text)} is {fault}", values={"range": str(cidr)})
+        return text
+    view.gateways[packed] = cidr
+    return ip_text(packed)
+
+
+def check_cidr(drafts: Drafts, path: Path, text: str, *, bare: bool = False) -> Cidr | None:
+    """The range, or ``None`` after ``invalid-cidr`` or ``host-bits-set``; with ``bare`` a lone address is a range."""
+    parsed = parse_cidr(text, bare=bare)
+    if parsed is None:
+        drafts.add("invalid-cidr", path, f"{shown(text)} is no address range")
+        return None
+    cidr, written = parsed
+    if written != cidr.first:
+        also = f", or {ip_text(written)} alone for the one address" if bare else ""
+        drafts.add("host-bits-set", path, f"{shown(text)} has host bits", values={"range": f"{cidr}{also}"})
+        return None
+    return cidr

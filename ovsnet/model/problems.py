@@ -1,0 +1,317 @@
+"""Every problem that a model can have, declared once: the documentation and the goldens derive from this table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+OBJECTS = ("model", "underlay", "host", "vpc", "network", "subnet", "port", "allowed_address")
+"""The kinds of object in a model file."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemKind:
+    """A stable code, what it means, what to do, and the kinds of object it applies to.
+
+    ``applies_to`` names kinds of ``OBJECTS``, or ``file`` (the text as a whole), ``lock`` (the assignments beside a
+    model) or ``state`` (what is handed to a hypervisor).
+    """
+
+    code: str
+    title: str
+    meaning: str
+    remedy: str
+    applies_to: tuple[str, ...]
+
+
+_KINDS = (
+    ProblemKind(
+        "unreadable-file",
+        "A file cannot be read",
+        "The path does not exist, may not be read, or is a directory without a model in it.",
+        "Name a .yaml, .yml or .json file, or a directory that has some.",
+        ("file",),
+    ),
+    ProblemKind(
+        "not-utf8",
+        "A file is not UTF-8 text",
+        "Models are UTF-8 text without control characters.",
+        "Save the file as UTF-8 text.",
+        ("file",),
+    ),
+    ProblemKind(
+        "syntax-error",
+        "Not YAML, or not JSON",
+        "The text cannot be parsed; nothing else of this file is checked.",
+        "Correct the text at this place; indent with spaces, and quote text that has ': ' or '#' in it.",
+        ("file",),
+    ),
+    ProblemKind(
+        "empty-file",
+        "Nothing in the file",
+        "The file has no document in it.",
+        "Begin with 'version: 1'.",
+        ("file",),
+    ),
+    ProblemKind(
+        "unsupported-yaml",
+        "YAML that a model does not use",
+        "Tags, several documents in a file, keys that are not plain text, and '<<' with something other than mappings.",
+        "Write plain mappings, lists and scalars; several documents become several files.",
+        ("file",),
+    ),
+    ProblemKind(
+        "nesting-limit",
+        "Nested too deeply, or aliases that grow without bound",
+        "A model is at most 64 levels deep, an alias may not contain itself, and all aliases written out are at most "
+        "5,000,000 values.",
+        "Write the values out, or use fewer aliases.",
+        ("file",),
+    ),
+    ProblemKind(
+        "duplicate-key",
+        "A key stands twice in one mapping",
+        "Only one of the values could be meant.",
+        "Remove one of the two, or rename it.",
+        OBJECTS,
+    ),
+    ProblemKind(
+        "wrong-type",
+        "A value of another type is needed",
+        "For example text where a list belongs, or a quoted number.",
+        "Give {wanted}.",
+        OBJECTS,
+    ),
+    ProblemKind(
+        "unknown-key",
+        "A key that the model does not have",
+        "Keys are never ignored, apart from those that begin with 'x-'.",
+        "{suggestion}",
+        OBJECTS,
+    ),
+    ProblemKind(
+        "missing-key",
+        "A key that is needed is not there",
+        "The object cannot be understood without it.",
+        "Add {example}.",
+        ("model", "host", "subnet", "port", "allowed_address"),
+    ),
+    ProblemKind(
+        "unknown-version",
+        "A version of the model's language that this program does not know",
+        "Every file says which version of the language it is written in.",
+        "Write 'version: 1', or use a newer ovsnet.",
+        ("model",),
+    ),
+    ProblemKind(
+        "reserved-not-enforced",
+        "Part of the model's language, but not enforced by this version",
+        "The word is reserved. A model that has it is refused as a whole: what is declared is enforced or refused, "
+        "never ignored.",
+        "Remove {key}; a copy can stay under a key that begins with 'x-'.",
+        ("model", "underlay", "host", "vpc", "network", "subnet", "port"),
+    ),
+    ProblemKind(
+        "invalid-name",
+        "A name that is not allowed",
+        "Names have 1 to 63 characters, lower-case letters, digits, '_' and '-', and begin with a letter or a digit.",
+        "{suggestion}",
+        ("model", "host", "vpc", "network", "port"),
+    ),
+    ProblemKind(
+        "duplicate-declaration",
+        "Two files declare the same thing",
+        "A model may be several files: their union. VPCs, and the collections in them, are joined; an object itself is "
+        "declared in one place, and 'name' and 'tenant' agree wherever they stand.",
+        "Remove one of the two, or rename it.",
+        ("model", "underlay", "host", "vpc", "network", "port"),
+    ),
+    ProblemKind(
+        "not-in-site-file",
+        "A site file holds hosts, underlay and provider networks only",
+        "A site file replaces these three in a model, and nothing else.",
+        "Move {key} to the model's files.",
+        ("model",),
+    ),
+    ProblemKind(
+        "invalid-mtu",
+        "An MTU out of range",
+        "From 1350 to 65535 bytes: 1280, which IPv6 needs inside the tunnel (RFC 8200, section 5), plus 70 for VXLAN "
+        "over IPv6.",
+        "Give the MTU of the underlay, 1350 to 65535 bytes.",
+        ("underlay",),
+    ),
+    ProblemKind(
+        "invalid-vtep",
+        "Not a usable VTEP address",
+        "A VTEP is a global or private unicast IPv4 or IPv6 address, without a prefix length.",
+        "Give the unicast IP address of the host's tunnel end.",
+        ("host", "state"),
+    ),
+    ProblemKind(
+        "duplicate-vtep",
+        "Two hosts with one VTEP address",
+        "Every host has a VTEP address of its own.",
+        "Give each host its own VTEP address.",
+        ("host", "state"),
+    ),
+    ProblemKind(
+        "mixed-vtep-families",
+        "Hosts of one VPC with an IPv4 and an IPv6 VTEP",
+        "A tunnel has one address family, so hosts that hold ports of one VPC need VTEPs of one family.",
+        "Place the port on a host with an {family} VTEP, or give all hosts of this VPC VTEPs of one family.",
+        ("port",),
+    ),
+    ProblemKind(
+        "invalid-vni",
+        "A VNI out of range",
+        "A VXLAN network identifier is 1 to 16777215 (RFC 7348: 24 bits; 0 is not used).",
+        "Give a VNI from 1 to 16777215, or leave it out to have one assigned.",
+        ("network",),
+    ),
+    ProblemKind(
+        "duplicate-vni",
+        "Two networks with one VNI",
+        "A VNI is used once in the whole site, whatever the VPC.",
+        "Give each network its own VNI, or leave it out to have one assigned.",
+        ("network",),
+    ),
+    ProblemKind(
+        "invalid-cidr",
+        "Not an address range",
+        "A range is ADDRESS/LENGTH, IPv4 or IPv6.",
+        "Write it as 192.168.1.0/24 or 2001:db8:1::/64.",
+        ("subnet", "allowed_address"),
+    ),
+    ProblemKind(
+        "host-bits-set",
+        "An address range with host bits",
+        "The address of a range has only zeros after the prefix.",
+        "Write {range}.",
+        ("subnet", "allowed_address"),
+    ),
+    ProblemKind(
+        "unusable-subnet",
+        "A range that ports cannot have addresses from",
+        "Multicast, loopback, link-local, unspecified and IPv4-mapped ranges are not for ports. Link-local IPv6 "
+        "addresses come by themselves, from the MAC.",
+        "Give a private or global unicast range.",
+        ("subnet",),
+    ),
+    ProblemKind(
+        "overlapping-subnets",
+        "Two subnets of one network overlap",
+        "An address belongs to one subnet of its network.",
+        "Give the subnets of a network ranges of their own.",
+        ("subnet",),
+    ),
+    ProblemKind(
+        "invalid-gateway",
+        "Not a usable gateway address",
+        "A gateway is a host address of its own subnet.",
+        "Give a host address of {range}, or leave it out.",
+        ("subnet",),
+    ),
+    ProblemKind(
+        "unknown-network",
+        "A network that the VPC does not have",
+        "A port is in a network of its own VPC.",
+        "{suggestion}",
+        ("port",),
+    ),
+    ProblemKind(
+        "unknown-host",
+        "A host that is not declared",
+        "A port is placed on a host under 'hosts', or left without 'host': then it is delivered to nobody.",
+        "{suggestion}",
+        ("port",),
+    ),
+    ProblemKind(
+        "invalid-mac",
+        "Not a usable MAC address",
+        "A MAC is six bytes, unicast, not all zero.",
+        "Write it as 02:00:00:00:01:01 (the second digit even).",
+        ("port", "allowed_address"),
+    ),
+    ProblemKind(
+        "duplicate-mac",
+        "Two ports of one network with one MAC address",
+        "Within a network a MAC belongs to one port. Other networks and other VPCs may have it too.",
+        "Give the port another MAC, or leave it out to have one derived.",
+        ("port",),
+    ),
+    ProblemKind(
+        "invalid-address",
+        "Not a usable IP address",
+        "Ports have unicast addresses. Multicast, loopback, link-local, unspecified, broadcast and IPv4-mapped "
+        "addresses are refused; link-local IPv6 addresses come by themselves, from the MAC.",
+        "Give a unicast IPv4 or IPv6 address{detail}.",
+        ("port", "allowed_address"),
+    ),
+    ProblemKind(
+        "address-outside-subnet",
+        "An address that is in no subnet of the port's network",
+        "Every address of a port comes from a subnet of its network.",
+        "Give an address of {ranges}.",
+        ("port",),
+    ),
+    ProblemKind(
+        "reserved-address",
+        "An address that no port may have",
+        "The network address and the broadcast address of an IPv4 subnet, and its gateway's address.",
+        "Give another address of {range}.",
+        ("port",),
+    ),
+    ProblemKind(
+        "duplicate-address",
+        "An address that is used twice",
+        "Within a network an address belongs to one port; in 'allowed_addresses' an address stands once for each MAC, "
+        "and not the port's own.",
+        "{suggestion}",
+        ("port", "allowed_address"),
+    ),
+    ProblemKind(
+        "invalid-id",
+        "Not a UUID",
+        "The id is what libvirt or Incus sets as iface-id on the interface; libvirt takes only UUIDs.",
+        "Write it as 6c1f2b9e-0d5a-4f6e-9a57-0c8f8f0e7f11, or leave it out to have one derived.",
+        ("port",),
+    ),
+    ProblemKind(
+        "duplicate-id",
+        "Two ports with one id",
+        "An id names one interface, whatever its VPC.",
+        "Give each port its own id, or leave it out to have one derived.",
+        ("port",),
+    ),
+    ProblemKind(
+        "subnet-full",
+        "No free address in a subnet",
+        "A port without 'ips' gets one address of each subnet of its network.",
+        "Give the network a larger subnet, or give the port 'ips'.",
+        ("port",),
+    ),
+    ProblemKind(
+        "assignment-missing",
+        "Something left out has not been assigned yet",
+        "A VNI or an address that is left out is assigned once and kept in the lock file beside the model.",
+        "{command}",
+        ("network", "port", "state"),
+    ),
+    ProblemKind(
+        "invalid-lock",
+        "The lock file cannot be used",
+        "The lock file holds the addresses and VNIs that were assigned; it is written by ovsnet.",
+        "Restore it from version control. Removing it assigns everything anew, which changes addresses in use.",
+        ("lock",),
+    ),
+    ProblemKind(
+        "invalid-revision",
+        "Not a revision number",
+        "Revisions count up from 0.",
+        "Give a whole number, 0 or more.",
+        ("state",),
+    ),
+)
+
+PROBLEMS: dict[str, ProblemKind] = {kind.code: kind for kind in _KINDS}
+"""The kinds of problem by code."""

@@ -1,0 +1,201 @@
+"""Nodes to the declared types, driven by the types themselves; everything that does not fit is reported."""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from functools import cache
+from typing import Any, TypeVar, cast
+
+import msgspec
+from msgspec import inspect
+
+from ovsnet.errors import Path, path_text, shown
+from ovsnet.model.nodes import Draft, Node
+from ovsnet.model.types import AllowedAddress, Declared, Host, Model, Network, Port, Subnet, Underlay, Vpc, VpcState
+
+BAD = "\x00"
+"""Stands, by identity, for text that was reported already, so that nothing else is said about it."""
+
+RESERVED: dict[type, frozenset[str]] = {
+    Model: frozenset({"provider_networks", "shared_networks", "peerings"}),
+    Host: frozenset({"gateway", "bridges"}),
+    Vpc: frozenset(
+        {
+            "routers",
+            "floating_ips",
+            "virtual_ips",
+            "address_groups",
+            "security_groups",
+            "peerings",
+            "shared_networks",
+        }
+    ),
+    Network: frozenset({"multicast", "evpn"}),
+    Subnet: frozenset({"dns"}),
+    Port: frozenset({"security_groups"}),
+}
+"""Keys that the model's language has and that this version refuses."""
+
+RESERVED_VALUES: dict[tuple[type, str], frozenset[str]] = {(Underlay, "encapsulation"): frozenset({"geneve"})}
+
+_EXAMPLES: dict[tuple[type, str], str] = {
+    (Host, "vtep"): "the address of its tunnel end, as in 'vtep: 10.0.0.11'",
+    (Subnet, "cidr"): "its range, as in 'cidr: 192.168.1.0/24'",
+    (Port, "network"): "the network it is in, as in 'network: web'",
+    (AllowedAddress, "ip"): "the address, as in 'ip: 10.50.0.0/16'",
+}
+_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
+_BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_NOTHING = object()
+
+T = TypeVar("T", bound=Declared)
+
+
+def build(node: Node, cls: type[T], drafts: list[Draft]) -> T:
+    """The object that ``node`` declares; parts that are wrong are in ``drafts`` and stand as BAD or left out."""
+    value = _Converter(drafts).struct(node, cls, ())
+    assert isinstance(value, cls)
+    return value
+
+
+@cache
+def _fields(cls: type[Declared]) -> dict[str, inspect.Field]:
+    info = inspect.type_info(cls)
+    assert isinstance(info, inspect.StructType)
+    return {field.encode_name: field for field in info.fields}
+
+
+class _Converter:
+    def __init__(self, drafts: list[Draft]) -> None:
+        self.drafts = drafts
+
+    def struct(self, node: Node, cls: type[Declared], path: Path) -> Declared:
+        """An object of ``cls``; what is needed and missing stands as BAD."""
+        fields = _fields(cls)
+        values: dict[str, Any] = {}
+        if node.kind != "mapping":
+            if not (node.is_null and not any(field.required for field in fields.values())):
+                self._wrong(node, path, "a mapping")
+        else:
+            for key, (key_node, value) in node.entries.items():
+                if key.startswith("x-") or (cls is Model and key == "version"):  # the version is checked file by file
+                    continue
+                if key not in fields:
+                    self._strange_key(cls, key, key_node, path)
+                    continue
+                converted = self._member(cls, key, value, (*path, key))
+                if converted is not _NOTHING:
+                    values[key] = converted
+            for key, field in fields.items():
+                if field.required and key not in node.entries:
+                    reason = f"{path_text(path) or 'the model'} has no {shown(key)}"
+                    example = _EXAMPLES.get((cls, key), f"'{key}'")
+                    self.drafts.append(Draft("missing-key", path, reason, {"example": example}, on_key=True))
+        for key, field in fields.items():
+            if field.required and key not in values:
+                values[key] = BAD if isinstance(field.type, inspect.StrType) else 0
+        return cls(**values)
+
+    def _member(self, cls: type[Declared], key: str, value: Node, path: Path) -> Any:
+        refused = RESERVED_VALUES.get((cls, key))
+        if refused and value.text in refused and value.kind in {"plain", "quoted"}:
+            self._reserved(f"'{key}: {value.text}'", value, path)
+            return _NOTHING
+        return self._value(value, _fields(cls)[key].type, path)
+
+    def _strange_key(self, cls: type[Declared], key: str, node: Node, path: Path) -> None:
+        if key in RESERVED.get(cls, ()):
+            self._reserved(shown(key), node, (*path, key))
+            return
+        known = sorted(_fields(cls))
+        close = get_close_matches(key, [*known, *RESERVED.get(cls, ())], n=1)
+        if close:
+            suggestion = f"Did you mean {shown(close[0])}?"
+        else:
+            suggestion = "Remove it, or use one of: " + ", ".join(known) + "."
+        kind = KINDS.get(cls, cls.__name__.lower())
+        reason = f"{shown(key)} is no key of {'an' if kind[0] in 'aeiou' else 'a'} {kind.replace('_', ' ')}"
+        self.drafts.append(Draft("unknown-key", (*path, key), reason, {"suggestion": suggestion}, at=node))
+
+    def _reserved(self, what: str, node: Node, path: Path) -> None:
+        reason = f"{what} is reserved, and not enforced by this version"
+        self.drafts.append(Draft("reserved-not-enforced", path, reason, {"key": what}, at=node))
+
+    def _wrong(self, node: Node, path: Path, wanted: str) -> Any:
+        if node.is_null:
+            found = "nothing"
+        elif node.kind in {"mapping", "list"}:
+            found = f"a {node.kind}"
+        else:
+            found = shown(node.text) + (", which is text," if node.kind == "quoted" else "")
+        reason = f"{found} stands here, where {wanted} is needed"
+        self.drafts.append(Draft("wrong-type", path, reason, {"wanted": wanted}, at=node))
+        return _NOTHING
+
+    def _value(self, node: Node, kind: inspect.Type, path: Path) -> Any:
+        if isinstance(kind, inspect.UnionType):
+            if node.is_null:
+                return None
+            kind = next(one for one in kind.types if not isinstance(one, inspect.NoneType))
+        if isinstance(kind, inspect.StructType):
+            return self.struct(node, cast(type[Declared], kind.cls), path)
+        if isinstance(kind, inspect.DictType):
+            return self._dict(node, kind, path)
+        if isinstance(kind, inspect.VarTupleType):
+            return self._tuple(node, kind, path)
+        return self._scalar(node, kind, path)
+
+    def _dict(self, node: Node, kind: inspect.DictType, path: Path) -> Any:
+        if node.is_null:
+            return {}
+        if node.kind != "mapping":
+            return self._wrong(node, path, "a mapping")
+        result: dict[str, Any] = {}
+        for key, (_, value) in node.entries.items():
+            if key.startswith("x-"):
+                continue
+            converted = self._value(value, kind.value_type, (*path, key))
+            if converted is not _NOTHING:
+                result[key] = converted
+        return result
+
+    def _tuple(self, node: Node, kind: inspect.VarTupleType, path: Path) -> Any:
+        if node.kind != "list":
+            return self._wrong(node, path, "a list")
+        values = (self._value(item, kind.item_type, (*path, index)) for index, item in enumerate(node.items))
+        return tuple(BAD if value is _NOTHING else value for value in values)
+
+    def _scalar(self, node: Node, kind: inspect.Type, path: Path) -> Any:
+        unquoted = node.kind in {"plain", "literal"}
+        if isinstance(kind, inspect.IntType):
+            return int(node.text) if unquoted and _DECIMAL.fullmatch(node.text) else self._wrong(node, path, "a number")
+        if isinstance(kind, inspect.BoolType):
+            return _BOOLS[node.text] if unquoted and node.text in _BOOLS else self._wrong(node, path, "true or false")
+        text = node.kind in {"plain", "quoted"} and not node.is_null
+        if isinstance(kind, inspect.LiteralType):
+            wanted = " or ".join(shown(value) for value in kind.values)
+            return node.text if text and node.text in kind.values else self._wrong(node, path, wanted)
+        return node.text if text else self._wrong(node, path, "text")
+
+
+KINDS: dict[type, str] = {
+    Model: "model",
+    Underlay: "underlay",
+    Host: "host",
+    Vpc: "vpc",
+    Network: "network",
+    Subnet: "subnet",
+    Port: "port",
+    AllowedAddress: "allowed_address",
+    VpcState: "state",
+}
+"""What each type is called in messages and in the table of problems."""
+
+
+def convert_plain(raw: Any, cls: type[T]) -> T | None:
+    """The quick path: plain JSON values to ``cls``, or ``None`` if anything does not fit."""
+    try:
+        return msgspec.convert(raw, cls)
+    except (msgspec.ValidationError, RecursionError):
+        return None
