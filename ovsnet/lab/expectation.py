@@ -4,7 +4,7 @@ The lab's matrix and the property tests hold a real switch to these answers, so 
 and the standard library, nothing of features, pipeline or compiler. It reads frames from their bytes.
 
 Sources: RFC 826 (ARP), RFC 5227 (ARP probes), RFC 4291 (EUI-64), RFC 4861 (ND), RFC 4862 (DAD), RFC 3810 (MLD),
-RFC 8200 (extension headers).
+RFC 6980 (fragmented ND), RFC 8200 (extension headers).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Family = Literal[4, 6]
 ARP, IPV4, IPV6 = 0x0806, 0x0800, 0x86DD
 TAGS = frozenset({0x8100, 0x88A8})
 ICMPV6 = 58
-LATER_FRAGMENT = 44
-RA, NS, NA, REDIRECT = 134, 135, 136, 137
+FRAGMENT = 44
+RS, RA, NS, NA, REDIRECT = ND = 133, 134, 135, 136, 137
 MLD = frozenset({130, 131, 132, 143})
 UNSPECIFIED = IPv6Address("::")
 NO_MAC = "00:00:00:00:00:00"
@@ -44,6 +44,7 @@ class Reason(StrEnum):
     SPOOFED_ARP = "spoofed-arp"
     SPOOFED_ND = "spoofed-nd"
     ROUTER_MESSAGE = "router-message"
+    FRAGMENTED_ND = "fragmented-nd"
     ETHERTYPE = "ethertype"
     ARP_STAYS = "arp-stays"
     OWN_TARGET = "own-target"
@@ -131,6 +132,7 @@ class Parsed:
     ip_src: Address | None = None
     ip_dst: Address | None = None
     icmp_type: int | None = None
+    fragment: bool = False
     arp_op: int = 0
     sender_mac: str = NO_MAC
     target_mac: str = NO_MAC
@@ -187,28 +189,33 @@ def _parse_ipv6(parsed: Parsed, body: bytes) -> Parsed:
     if length > len(body) - 40:
         return parsed
     parsed = replace(parsed, ip_src=IPv6Address(body[8:24]), ip_dst=IPv6Address(body[24:40]))
-    protocol, payload = _upper_layer(body[6], body[40 : 40 + length])
+    protocol, payload, fragment = _upper_layer(body[6], body[40 : 40 + length])
     if protocol != ICMPV6 or len(payload) < 4:
         return parsed
-    parsed = replace(parsed, icmp_type=payload[0])
+    parsed = replace(parsed, icmp_type=payload[0], fragment=fragment)
     return _parse_nd(parsed, payload) if payload[0] in (NS, NA) and payload[1] == 0 else parsed
 
 
-def _upper_layer(protocol: int, payload: bytes) -> tuple[int, bytes]:
-    """Walk the extension headers; a fragment that is not the first has no upper layer."""
-    while protocol in (0, 43, 44, 51, 60):
+def _upper_layer(protocol: int, payload: bytes) -> tuple[int, bytes, bool]:
+    """Walk the extension headers; returns the upper layer and whether the packet is a first fragment.
+
+    A later fragment has no upper layer, and an atomic one (RFC 6946) is no fragment.
+    """
+    fragment = False
+    while protocol in (0, 43, FRAGMENT, 51, 60):
         if len(payload) < 8:
-            return -1, b""
-        if protocol == LATER_FRAGMENT:
-            if int.from_bytes(payload[2:4], "big") & 0xFFF8:
-                return LATER_FRAGMENT, b""
-            size = 8
+            return -1, b"", fragment
+        if protocol == FRAGMENT:
+            offset = int.from_bytes(payload[2:4], "big")
+            if offset & 0xFFF8:
+                return FRAGMENT, b"", True
+            fragment, size = bool(offset), 8
         else:
             size = (payload[1] + 2) * 4 if protocol == 51 else (payload[1] + 1) * 8
         if size > len(payload):
-            return -1, b""
+            return -1, b"", fragment
         protocol, payload = payload[0], payload[size:]
-    return protocol, payload
+    return protocol, payload, fragment
 
 
 def _parse_nd(parsed: Parsed, message: bytes) -> Parsed:
@@ -289,7 +296,7 @@ class Expectation:
             return Delivery(refusal)
         if seen.ethertype == ARP:
             return self._arp(sender, seen)
-        if seen.icmp_type == NS:
+        if seen.icmp_type == NS and not seen.fragment:
             return self._solicitation(sender, seen)
         return self._unicast(sender, seen)
 
@@ -414,6 +421,8 @@ def _refusal_of_ipv6(sender: _Nic, seen: Parsed) -> Reason | None:
         return None if seen.icmp_type in MLD and seen.multicast else Reason.SPOOFED_IP
     if not sender.may_use(seen.src, seen.ip_src):
         return Reason.SPOOFED_IP
+    if seen.icmp_type in ND and seen.fragment:  # no node may send or accept that (RFC 6980)
+        return Reason.FRAGMENTED_ND
     if seen.icmp_type in (RA, REDIRECT):
         return Reason.ROUTER_MESSAGE
     if seen.icmp_type == NS:
