@@ -135,7 +135,15 @@ def _end(pid: int | None, sig: int, patience: float = 5.0) -> None:
         os.kill(pid, sig)
         end = time.monotonic() + patience
         while time.monotonic() < end:
-            if not Path(f"/proc/{pid}").exists():
+            if _ended(pid):
                 return
             time.sleep(0.02)
         os.kill(pid, signal.SIGKILL)
+
+
+def _ended(pid: int) -> bool:
+    """Whether the process is gone, or a zombie that its parent has not collected yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError):
+        return True

@@ -1,0 +1,473 @@
+"""What the model means for one frame: an independent reading, written without looking at the pipeline.
+
+The lab's matrix and the property tests hold a real switch to these answers, so this module imports the declared types
+and the standard library, nothing of features, pipeline or compiler. It reads frames from their bytes.
+
+Sources: RFC 826 (ARP), RFC 5227 (ARP probes), RFC 4291 (EUI-64), RFC 4861 (ND), RFC 4862 (DAD), RFC 3810 (MLD),
+RFC 6980 (fragmented ND), RFC 8200 (extension headers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Literal, NamedTuple
+
+from ovsnet.model.types import Model, Port
+
+Address = IPv4Address | IPv6Address
+Prefix = IPv4Network | IPv6Network
+Family = Literal[4, 6]
+
+ARP, IPV4, IPV6 = 0x0806, 0x0800, 0x86DD
+TAGS = frozenset({0x8100, 0x88A8})
+ICMPV6 = 58
+FRAGMENT = 44
+RS, RA, NS, NA, REDIRECT = ND = 133, 134, 135, 136, 137
+MLD = frozenset({130, 131, 132, 143})
+UNSPECIFIED = IPv6Address("::")
+NO_MAC = "00:00:00:00:00:00"
+
+
+class Reason(StrEnum):
+    """Why a frame goes where it goes; all but the first two are drops."""
+
+    DELIVERED = "delivered"
+    ANSWERED = "answered"
+    MALFORMED = "malformed"
+    MULTICAST_SOURCE = "multicast-source"
+    VLAN_TAG = "vlan-tag"
+    SPOOFED_MAC = "spoofed-mac"
+    SPOOFED_IP = "spoofed-ip"
+    SPOOFED_ARP = "spoofed-arp"
+    SPOOFED_ND = "spoofed-nd"
+    ROUTER_MESSAGE = "router-message"
+    FRAGMENTED_ND = "fragmented-nd"
+    ETHERTYPE = "ethertype"
+    ARP_STAYS = "arp-stays"
+    OWN_TARGET = "own-target"
+    UNKNOWN_TARGET = "unknown-target"
+    DUPLICATE_DETECTION = "duplicate-detection"
+    MULTICAST = "multicast"
+    OWN_MAC = "own-mac"
+    UNKNOWN_MAC = "unknown-mac"
+    FOREIGN_ADDRESS = "foreign-address"
+
+
+class Frame(NamedTuple):
+    """An Ethernet frame (without FCS) as the port ``sender`` (``VPC/NAME``) hands it to its switch."""
+
+    sender: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Wire:
+    """The one copy that crosses the underlay: outer source and destination address, and the VNI."""
+
+    source: str
+    destination: str
+    vni: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An ARP reply or a solicited NA (with override) that comes back to the sender of a request.
+
+    ``mac`` and ``ip`` are the resolved pair; the answer is addressed to ``to_mac`` and ``to_ip``. An NA carries the
+    target link-layer address if the solicitation carried its source's (``option``); without, it may be left out.
+    """
+
+    protocol: Literal["arp", "nd"]
+    mac: str
+    ip: str
+    to_mac: str
+    to_ip: str
+    option: bool = False
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """The fate of one frame: ``receiver`` gets exactly one unchanged copy, or ``answer`` comes back, or neither."""
+
+    reason: Reason
+    receiver: str | None = None
+    wire: Wire | None = None
+    answer: Answer | None = None
+
+
+class Pair(NamedTuple):
+    """One entry of the connectivity matrix, for one destination address of ``dst``.
+
+    ``owner`` is the port that a packet from ``src`` to ``dst_ip`` belongs to: ``dst`` if allowed; with overlapping
+    addresses perhaps a port of the sender's own network; else ``None``.
+    """
+
+    src: str
+    dst: str
+    family: Family
+    src_ip: str
+    dst_ip: str
+    allowed: bool
+    reason: str
+    owner: str | None
+
+
+def link_local(mac: str) -> IPv6Address:
+    """The link-local address of a MAC: modified EUI-64 below fe80::/64 (RFC 4291, appendix A)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    return IPv6Address(b"\xfe\x80" + bytes(6) + bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:])
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What a switch can read of a frame; ``None`` or zero where the header is absent or broken."""
+
+    dst: str
+    src: str
+    ethertype: int
+    tagged: bool = False
+    ip_src: Address | None = None
+    ip_dst: Address | None = None
+    icmp_type: int | None = None
+    fragment: bool = False
+    arp_op: int = 0
+    sender_mac: str = NO_MAC
+    target_mac: str = NO_MAC
+    target: Address | None = None
+
+    @property
+    def multicast(self) -> bool:
+        """Whether the destination is a group address, broadcast included."""
+        return _is_group(self.dst)
+
+
+def parse(data: bytes) -> Parsed:
+    """Read a frame's headers. ARP's SPA and TPA are ``ip_src`` and ``target``. Raises ValueError below 14 octets."""
+    if len(data) < 14:
+        raise ValueError(f"a frame of {len(data)} octets has no Ethernet header")
+    ethertype = int.from_bytes(data[12:14], "big")
+    parsed = Parsed(_mac(data[:6]), _mac(data[6:12]), ethertype, tagged=ethertype in TAGS)
+    payload = data[14:]
+    if ethertype == ARP:
+        return _parse_arp(parsed, payload)
+    if ethertype == IPV4:
+        return _parse_ipv4(parsed, payload)
+    if ethertype == IPV6:
+        return _parse_ipv6(parsed, payload)
+    return parsed
+
+
+def _parse_arp(parsed: Parsed, body: bytes) -> Parsed:
+    if len(body) < 28 or body[:6] != b"\0\1\x08\0\6\4":
+        return parsed
+    return replace(
+        parsed,
+        arp_op=int.from_bytes(body[6:8], "big"),
+        sender_mac=_mac(body[8:14]),
+        ip_src=IPv4Address(body[14:18]),
+        target_mac=_mac(body[18:24]),
+        target=IPv4Address(body[24:28]),
+    )
+
+
+def _parse_ipv4(parsed: Parsed, body: bytes) -> Parsed:
+    if len(body) < 20:
+        return parsed
+    header, total = (body[0] & 15) * 4, int.from_bytes(body[2:4], "big")
+    if not 20 <= header <= total <= len(body):
+        return parsed
+    return replace(parsed, ip_src=IPv4Address(body[12:16]), ip_dst=IPv4Address(body[16:20]))
+
+
+def _parse_ipv6(parsed: Parsed, body: bytes) -> Parsed:
+    if len(body) < 40:
+        return parsed
+    length = int.from_bytes(body[4:6], "big")
+    if length > len(body) - 40:
+        return parsed
+    parsed = replace(parsed, ip_src=IPv6Address(body[8:24]), ip_dst=IPv6Address(body[24:40]))
+    protocol, payload, fragment = _upper_layer(body[6], body[40 : 40 + length])
+    if protocol != ICMPV6 or len(payload) < 4:
+        return parsed
+    parsed = replace(parsed, icmp_type=payload[0], fragment=fragment)
+    return _parse_nd(parsed, payload) if payload[0] in (NS, NA) and payload[1] == 0 else parsed
+
+
+def _upper_layer(protocol: int, payload: bytes) -> tuple[int, bytes, bool]:
+    """Walk the extension headers; returns the upper layer and whether the packet is a first fragment.
+
+    A later fragment has no upper layer, and an atomic one (RFC 6946) is no fragment.
+    """
+    fragment = False
+    while protocol in (0, 43, FRAGMENT, 51, 60):
+        if len(payload) < 8:
+            return -1, b"", fragment
+        if protocol == FRAGMENT:
+            offset = int.from_bytes(payload[2:4], "big")
+            if offset & 0xFFF8:
+                return FRAGMENT, b"", True
+            fragment, size = bool(offset), 8
+        else:
+            size = (payload[1] + 2) * 4 if protocol == 51 else (payload[1] + 1) * 8
+        if size > len(payload):
+            return -1, b"", fragment
+        protocol, payload = payload[0], payload[size:]
+    return protocol, payload, fragment
+
+
+def _parse_nd(parsed: Parsed, message: bytes) -> Parsed:
+    """Read the target and the link-layer options; broken or repeated options make the message unreadable."""
+    if len(message) < 24:
+        return parsed
+    found: dict[int, str] = {}
+    options = message[24:]
+    while len(options) >= 8:
+        kind, size = options[0], options[1] * 8
+        if not 0 < size <= len(options) or (kind in found and size == 8):
+            return parsed
+        if kind in (1, 2) and size == 8:
+            found[kind] = _mac(options[2:8])
+        options = options[size:]
+    return replace(
+        parsed,
+        target=IPv6Address(message[8:24]),
+        sender_mac=found.get(1, NO_MAC),
+        target_mac=found.get(2, NO_MAC),
+    )
+
+
+@dataclass(frozen=True)
+class _Nic:
+    """A placed port with its addresses as numbers; ``grants`` are the (MAC, prefix) pairs it may send from."""
+
+    name: str
+    mac: str
+    host: str
+    vtep: str
+    vni: int
+    segment: tuple[str, str]
+    secure: bool
+    addresses: frozenset[Address]
+    grants: tuple[tuple[str, Prefix], ...]
+
+    def may_use(self, mac: str, ip: Address | None) -> bool:
+        """Whether the port may send from this MAC together with this address."""
+        return ip is not None and any(mac == own and ip in prefix for own, prefix in self.grants)
+
+
+class Expectation:
+    """The meaning of one complete model (MACs, IPs and VNIs assigned). Building it is linear in the ports.
+
+    ``nd_responder`` tells how a neighbour solicitation is served: by an answer at the source host (the user-space
+    datapath), or by sending it, rewritten to unicast, to the owner of the target (the kernel datapath).
+    """
+
+    def __init__(self, model: Model, *, nd_responder: bool = True) -> None:
+        """Index ``model``. Raises ValueError for an address or VNI that is not assigned yet."""
+        self.nd_responder = nd_responder
+        self.nics: dict[str, _Nic] = {}
+        self._by_mac: dict[tuple[tuple[str, str], str], _Nic] = {}
+        self._by_address: dict[tuple[tuple[str, str], Address], _Nic] = {}
+        for vpc_name, vpc in model.vpcs.items():
+            for port_name, port in vpc.ports.items():
+                if port.host is not None:
+                    self._add(_nic(model, vpc_name, port_name, port))
+
+    def _add(self, nic: _Nic) -> None:
+        self.nics[nic.name] = nic
+        self._by_mac[nic.segment, nic.mac] = nic
+        for address in nic.addresses:
+            self._by_address[nic.segment, address] = nic
+
+    def delivered(self, frame: Frame) -> Delivery:
+        """The fate of ``frame``. Raises ValueError for a sender that is not a placed port."""
+        try:
+            sender = self.nics[frame.sender]
+        except KeyError:
+            raise ValueError(f"{frame.sender} is not a placed port, so it cannot send") from None
+        if len(frame.data) < 14:
+            return Delivery(Reason.MALFORMED)
+        seen = parse(frame.data)
+        refusal = _refusal(sender, seen)
+        if refusal is not None:
+            return Delivery(refusal)
+        if seen.ethertype == ARP:
+            return self._arp(sender, seen)
+        if seen.icmp_type == NS and not seen.fragment:
+            return self._solicitation(sender, seen)
+        return self._unicast(sender, seen)
+
+    def owner(self, src: str, ip: str) -> str | None:
+        """The port of ``src``'s network that holds ``ip`` and can be reached at it, or ``None``."""
+        nic = self._by_address.get((self.nics[src].segment, ip_address(ip)))
+        return nic.name if nic else None
+
+    def _arp(self, sender: _Nic, seen: Parsed) -> Delivery:
+        if seen.arp_op != 1 or seen.target is None:
+            return Delivery(Reason.ARP_STAYS)
+        if seen.target in sender.addresses:
+            return Delivery(Reason.OWN_TARGET)
+        nic = self._by_address.get((sender.segment, seen.target))
+        if nic is None:
+            return Delivery(Reason.UNKNOWN_TARGET)
+        answer = Answer("arp", nic.mac, str(seen.target), seen.sender_mac, str(seen.ip_src))
+        return Delivery(Reason.ANSWERED, answer=answer)
+
+    def _solicitation(self, sender: _Nic, seen: Parsed) -> Delivery:
+        if seen.target in sender.addresses:
+            return Delivery(Reason.OWN_TARGET)
+        if seen.ip_src == UNSPECIFIED:
+            return Delivery(Reason.DUPLICATE_DETECTION)
+        nic = self._by_address.get((sender.segment, seen.target)) if seen.target else None
+        if nic is None:
+            return Delivery(Reason.UNKNOWN_TARGET)
+        if not self.nd_responder:
+            return Delivery(Reason.DELIVERED, receiver=nic.name, wire=_wire(sender, nic))
+        answer = Answer("nd", nic.mac, str(seen.target), seen.src, str(seen.ip_src), seen.sender_mac != NO_MAC)
+        return Delivery(Reason.ANSWERED, answer=answer)
+
+    def _unicast(self, sender: _Nic, seen: Parsed) -> Delivery:
+        if seen.multicast:
+            return Delivery(Reason.MULTICAST)
+        if seen.dst == sender.mac:
+            return Delivery(Reason.OWN_MAC)
+        nic = self._by_mac.get((sender.segment, seen.dst))
+        if nic is None:
+            return Delivery(Reason.UNKNOWN_MAC)
+        wire = _wire(sender, nic)
+        if nic.secure and seen.ip_dst not in nic.addresses:
+            return Delivery(Reason.FOREIGN_ADDRESS, wire=wire)
+        return Delivery(Reason.DELIVERED, receiver=nic.name, wire=wire)
+
+
+def delivered(model: Model, frame: Frame) -> Delivery:
+    """The fate of one frame in ``model``; for many frames build one Expectation. Raises ValueError as that does."""
+    return Expectation(model).delivered(frame)
+
+
+def reachability(model: Model) -> Iterator[Pair]:
+    """The connectivity matrix: every placed port to every other port, at each of its addresses, in a stable order.
+
+    The source address is the sender's in the destination's subnet if it has one there, else its first of that family;
+    a family that the sender does not have is left out. Allowed: both in one network, and the destination placed.
+    Raises ValueError for an address or VNI that is not assigned yet.
+    """
+    expectation = Expectation(model)
+    ports = [(f"{v}/{p}", v, port) for v, vpc in model.vpcs.items() for p, port in vpc.ports.items()]
+    for src, src_vpc, sender in ports:
+        if sender.host is None:
+            continue
+        for dst, dst_vpc, receiver in ports:
+            if dst == src:
+                continue
+            reason = _matrix_reason(src_vpc, sender, dst_vpc, receiver)
+            prefixes = [ip_network(s.cidr) for s in model.vpcs[dst_vpc].networks[receiver.network].subnets]
+            for dst_ip in _assigned(receiver.ips, dst):
+                src_ip = _source_for(sender, ip_address(dst_ip), prefixes)
+                if src_ip is not None:
+                    family: Family = 6 if ":" in dst_ip else 4
+                    owner = expectation.owner(src, dst_ip)
+                    yield Pair(src, dst, family, src_ip, dst_ip, reason == "same-network", reason, owner)
+
+
+def _matrix_reason(src_vpc: str, sender: Port, dst_vpc: str, receiver: Port) -> str:
+    if src_vpc != dst_vpc:
+        return "other-vpc"
+    if sender.network != receiver.network:
+        return "other-network"
+    return "unplaced" if receiver.host is None else "same-network"
+
+
+def _source_for(sender: Port, destination: Address, prefixes: list[Prefix]) -> str | None:
+    own = [ip for ip in sender.ips or () if ip_address(ip).version == destination.version]
+    near = [ip for ip in own if any(ip_address(ip) in p and destination in p for p in prefixes)]
+    return next(iter(near + own), None)
+
+
+def _refusal(sender: _Nic, seen: Parsed) -> Reason | None:
+    """Why the sender's own host refuses the frame, whatever its destination; ``None`` if it does not."""
+    if _is_group(seen.src):
+        return Reason.MULTICAST_SOURCE
+    if seen.tagged:
+        return Reason.VLAN_TAG
+    if not sender.secure:
+        return None
+    if all(seen.src != mac for mac, _ in sender.grants):
+        return Reason.SPOOFED_MAC
+    if seen.ethertype == ARP:
+        return _refusal_of_arp(sender, seen)
+    if seen.ethertype == IPV4:
+        return None if sender.may_use(seen.src, seen.ip_src) else Reason.SPOOFED_IP
+    if seen.ethertype == IPV6:
+        return _refusal_of_ipv6(sender, seen)
+    return Reason.ETHERTYPE
+
+
+def _refusal_of_arp(sender: _Nic, seen: Parsed) -> Reason | None:
+    if seen.sender_mac != seen.src:
+        return Reason.SPOOFED_ARP
+    probe = seen.arp_op == 1 and seen.ip_src == IPv4Address(0)
+    return None if probe or sender.may_use(seen.src, seen.ip_src) else Reason.SPOOFED_ARP
+
+
+def _refusal_of_ipv6(sender: _Nic, seen: Parsed) -> Reason | None:
+    if seen.ip_src == UNSPECIFIED:
+        if seen.icmp_type == NS:
+            return None if sender.may_use(seen.src, seen.target) else Reason.SPOOFED_ND
+        # Reports and queries of MLD are for groups only: sent to one port from nobody's address, they are no MLD.
+        return None if seen.icmp_type in MLD and seen.multicast else Reason.SPOOFED_IP
+    if not sender.may_use(seen.src, seen.ip_src):
+        return Reason.SPOOFED_IP
+    if seen.icmp_type in ND and seen.fragment:  # no node may send or accept that (RFC 6980)
+        return Reason.FRAGMENTED_ND
+    if seen.icmp_type in (RA, REDIRECT):
+        return Reason.ROUTER_MESSAGE
+    if seen.icmp_type == NS:
+        return None if seen.target and seen.sender_mac in (NO_MAC, seen.src) else Reason.SPOOFED_ND
+    if seen.icmp_type == NA:
+        honest = sender.may_use(seen.src, seen.target) and seen.target_mac in (NO_MAC, seen.src)
+        return None if honest else Reason.SPOOFED_ND
+    return None
+
+
+def _wire(sender: _Nic, receiver: _Nic) -> Wire | None:
+    return None if sender.host == receiver.host else Wire(sender.vtep, receiver.vtep, sender.vni)
+
+
+def _nic(model: Model, vpc_name: str, port_name: str, port: Port) -> _Nic:
+    name = f"{vpc_name}/{port_name}"
+    vni = model.vpcs[vpc_name].networks[port.network].vni
+    if port.mac is None or vni is None or port.host is None:
+        raise ValueError(f"{name}: the MAC or the network's VNI is not assigned")
+    local = link_local(port.mac)
+    addresses = frozenset(ip_address(ip) for ip in _assigned(port.ips, name)) | {local}
+    grants = [(port.mac, ip_network(address)) for address in sorted(addresses, key=str)]
+    grants += [(allowed.mac or port.mac, ip_network(allowed.ip)) for allowed in port.allowed_addresses]
+    return _Nic(
+        name=name,
+        mac=port.mac,
+        host=port.host,
+        vtep=model.hosts[port.host].vtep,
+        vni=vni,
+        segment=(vpc_name, port.network),
+        secure=port.port_security,
+        addresses=addresses,
+        grants=tuple(grants),
+    )
+
+
+def _assigned(ips: tuple[str, ...] | None, name: str) -> tuple[str, ...]:
+    if ips is None:
+        raise ValueError(f"{name}: its IP addresses are not assigned")
+    return ips
+
+
+def _mac(octets: bytes) -> str:
+    return octets.hex(":")
+
+
+def _is_group(mac: str) -> bool:
+    return bool(int(mac[:2], 16) & 1)

@@ -1,0 +1,352 @@
+"""Random frames for a model: one function a kind of frame, honest and dishonest, from any port towards any port.
+
+A kind takes the scene (sender, peer, randomness) and returns the octets. Everything that a kind leaves open is drawn
+from pools that mix the sender's, the peer's, other tenants' and nobody's MACs and addresses.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_network
+
+from ovsnet.lab.expectation import Frame, link_local
+from ovsnet.model.types import Model, Port
+from tests.property import packets as p
+from tests.property.reference import Case
+
+NOBODY_MACS = ("02:de:ad:00:00:01", "00:00:00:00:00:00", "00:00:5e:00:01:05")
+MULTICAST_MACS = ("01:00:5e:00:00:01", "33:33:00:00:00:01", "01:80:c2:00:00:00", "01:80:c2:00:00:0e", p.BROADCAST)
+ODD_IPV4 = (
+    "127.0.0.1",
+    "0.0.0.0",
+    "255.255.255.255",
+    "224.0.0.1",
+    "10.0.0.77",
+    "169.254.1.1",
+    "10.50.3.4",
+    "10.0.0.250",
+)
+ODD_IPV6 = ("::1", "fe80::1234", "2001:db8:1::77", "ff02::1", "::ffff:10.0.0.10", "2001:db8:ff::5", "2001:db8:1::99")
+
+
+@dataclass(frozen=True)
+class Nic:
+    """A port as the frames' author knows it, placed or not."""
+
+    name: str
+    vpc: str
+    port: Port
+
+    @property
+    def mac(self) -> str:
+        return str(self.port.mac)
+
+    def ips(self, version: int) -> list[str]:
+        """Its addresses of one family, the link-local one included."""
+        own = [ip for ip in self.port.ips or () if (":" in ip) == (version == 6)]
+        return [*own, str(link_local(self.mac))] if version == 6 else own
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Who sends towards whom, and the dice."""
+
+    sender: Nic
+    peer: Nic
+    everybody: list[Nic]
+    rng: random.Random
+
+    def own(self, version: int) -> str:
+        """One of the sender's addresses (or, of IPv4, nobody's, if it has none)."""
+        return self.rng.choice(self.sender.ips(version) or ["10.0.0.66"])
+
+    def theirs(self, version: int) -> str:
+        return self.rng.choice(self.peer.ips(version) or ["10.0.0.67"])
+
+    def granted(self, version: int) -> tuple[str, str]:
+        """A MAC and an address of ``allowed_addresses``, perhaps combined wrongly; else the sender's own."""
+        entries = [a for a in self.sender.port.allowed_addresses if (":" in a.ip) == (version == 6)]
+        if not entries:
+            return self.sender.mac, self.own(version)
+        entry = self.rng.choice(entries)
+        network = ip_network(entry.ip)
+        address = network[self.rng.randrange(min(network.num_addresses, 1 << 16))]
+        return self.rng.choice((entry.mac or self.sender.mac, self.sender.mac)), str(address)
+
+    def any_ip(self, version: int) -> str:
+        """Any address: somebody's, nobody's, or an impossible one."""
+        somebody = [ip for nic in self.everybody for ip in nic.ips(version)]
+        return self.rng.choice(somebody + list(ODD_IPV4 if version == 4 else ODD_IPV6))
+
+    def any_mac(self) -> str:
+        return self.rng.choice([*(nic.mac for nic in self.everybody), *NOBODY_MACS])
+
+    def version(self) -> int:
+        """A family in which both have addresses, if there is one; IPv6 they always have."""
+        both = [v for v in (4, 6) if all(any((":" in ip) == (v == 6) for ip in n.port.ips or ()) for n in self.pair)]
+        return self.rng.choice(both or [6])
+
+    @property
+    def pair(self) -> tuple[Nic, Nic]:
+        return self.sender, self.peer
+
+    def frame(self, ethertype: int, payload: bytes, **changed: str) -> bytes:
+        """From the sender to the peer, where ``dst`` and ``src`` say nothing else."""
+        return p.ethernet(changed.get("dst", self.peer.mac), changed.get("src", self.sender.mac), ethertype, payload)
+
+    def packet(self, version: int, src: str | None = None, dst: str | None = None) -> tuple[int, bytes]:
+        """UDP, TCP or an echo request between the two, or between the given addresses."""
+        src, dst = src or self.own(version), dst or self.theirs(version)
+        kind = self.rng.randrange(3)
+        if kind == 0:
+            return p.ip(src, dst, p.udp(b"data", dport=self.rng.choice((9, 53, 67, 547, 4789))))
+        if kind == 1:
+            return p.ip(src, dst, p.tcp(), p.TCP)
+        if version == 4:
+            return p.IPV4, p.ipv4(src, dst, b"\x08\0\0\0\0\1\0\1", p.ICMP)
+        return p.IPV6, p.ipv6(src, dst, p.icmpv6(src, dst, 128, b"\0\1\0\1"), p.ICMPV6)
+
+
+def honest(s: Scene) -> bytes:
+    return s.frame(*s.packet(s.version()))
+
+
+def from_allowed_address(s: Scene) -> bytes:
+    version = s.version()
+    mac, address = s.granted(version)
+    return s.frame(*s.packet(version, src=address), src=mac)
+
+
+def spoofed_mac(s: Scene) -> bytes:
+    return s.frame(*s.packet(s.version()), src=s.any_mac())
+
+
+def spoofed_ip(s: Scene) -> bytes:
+    version = s.version()
+    return s.frame(*s.packet(version, src=s.any_ip(version)))
+
+
+def loopback_source(s: Scene) -> bytes:
+    return s.frame(*s.packet(4, src="127.0.0.1"))
+
+
+def wrong_address_for_the_mac(s: Scene) -> bytes:
+    version = s.version()
+    return s.frame(*s.packet(version, dst=s.any_ip(version)))
+
+
+def any_destination_mac(s: Scene) -> bytes:
+    return s.frame(*s.packet(s.version()), dst=s.any_mac())
+
+
+def to_own_mac(s: Scene) -> bytes:
+    version = s.version()
+    return s.frame(*s.packet(version, dst=s.rng.choice((s.own(version), s.theirs(version)))), dst=s.sender.mac)
+
+
+def to_a_group(s: Scene) -> bytes:
+    version = s.version()
+    group = s.rng.choice(("224.0.0.1", "255.255.255.255", "239.1.1.1") if version == 4 else ("ff02::1", "ff02::fb"))
+    return s.frame(*s.packet(version, dst=s.rng.choice((group, s.theirs(version)))), dst=s.rng.choice(MULTICAST_MACS))
+
+
+def multicast_source(s: Scene) -> bytes:
+    return s.frame(*s.packet(s.version()), src=s.rng.choice(MULTICAST_MACS))
+
+
+def tagged(s: Scene) -> bytes:
+    tags = s.rng.choice(
+        (((0x8100, 0),), ((0x8100, 5),), ((0x88A8, 5),), ((0x88A8, 5), (0x8100, 6)), ((0x8100, 0x6000),))
+    )
+    ethertype, payload = s.packet(s.version())
+    return p.ethernet(s.peer.mac, s.sender.mac, ethertype, payload, tags)
+
+
+def odd_ethertype(s: Scene) -> bytes:
+    return s.frame(
+        s.rng.choice((0x88CC, 0x8847, 0x8863, 0x9100, 0x8035, 0x0842, 0x88A7, 46)), bytes([66, 66, 3]) + bytes(43)
+    )
+
+
+def fragment(s: Scene) -> bytes:
+    """The first, a middle and the last fragment of a packet, from an address of the sender's or anybody's."""
+    offset, more = s.rng.choice(((0, True), (64, True), (128, False)))
+    version = s.version()
+    src = s.rng.choice((s.own(version), s.own(version), s.any_ip(version)))
+    if version == 4:
+        return s.frame(p.IPV4, p.ipv4(src, s.theirs(4), p.udp(bytes(56)), flags=more << 13 | offset >> 3))
+    header = p.fragment_header(offset, more)
+    return s.frame(p.IPV6, p.extended(src, s.theirs(6), [header], p.UDP, p.udp(bytes(56)), 64))
+
+
+def unusual_ip(s: Scene) -> bytes:
+    """Options, a spent TTL, extension headers, protocols nobody knows."""
+    kind = s.rng.randrange(5)
+    src, dst = s.own(6), s.theirs(6)
+    if kind == 0:
+        return s.frame(p.IPV4, p.ipv4(s.own(4), s.theirs(4), p.udp(), options=b"\x94\x04\0\0"))
+    if kind == 1:
+        return s.frame(p.IPV4, p.ipv4(s.own(4), s.theirs(4), p.udp(), ttl=s.rng.choice((0, 1))))
+    if kind == 2:
+        return s.frame(p.IPV6, p.ipv6(src, dst, p.udp(), ttl=s.rng.choice((0, 1))))
+    if kind == 3:
+        return s.frame(p.IPV6, p.extended(src, dst, [p.DESTINATION_OPTIONS], p.UDP, p.udp(), 64))
+    return s.frame(p.IPV6, p.ipv6(src, dst, bytes(20), s.rng.choice((47, 50, 59, 132, 253))))
+
+
+def cut_short(s: Scene) -> bytes:
+    """An IP header that claims more than the frame holds, or half a header."""
+    if s.rng.random() < 0.3:
+        return s.frame(s.rng.choice((p.IPV4, p.IPV6)), bytes(8))
+    if s.version() == 4:
+        return s.frame(p.IPV4, p.ipv4(s.own(4), s.theirs(4), p.udp(), length=1200))
+    return s.frame(p.IPV6, p.ipv6(s.own(6), s.theirs(6), p.udp(), length=1200))
+
+
+def arp_request(s: Scene) -> bytes:
+    target = s.rng.choice((s.theirs(4), s.theirs(4), s.theirs(4), s.own(4), s.any_ip(4)))
+    dst = s.rng.choice((p.BROADCAST, p.BROADCAST, s.peer.mac))
+    sender = s.rng.choice((s.own(4), s.own(4), "0.0.0.0"))
+    return s.frame(p.ARP, p.arp(1, s.sender.mac, sender, p.NO_MAC, target), dst=dst)
+
+
+def arp_spoofed(s: Scene) -> bytes:
+    """A request or a reply in which any of MAC, SHA and SPA may be another's."""
+    src = s.rng.choice((s.sender.mac, s.sender.mac, s.any_mac()))
+    sha = s.rng.choice((src, s.sender.mac, s.any_mac()))
+    spa = s.rng.choice((s.own(4), s.any_ip(4)))
+    op = s.rng.choice((1, 1, 2, 3, 257))
+    dst = s.rng.choice((p.BROADCAST, s.peer.mac))
+    return s.frame(p.ARP, p.arp(op, sha, spa, s.peer.mac, s.any_ip(4)), dst=dst, src=src)
+
+
+def arp_from_allowed_address(s: Scene) -> bytes:
+    mac, address = s.granted(4)
+    return s.frame(p.ARP, p.arp(1, mac, address, p.NO_MAC, s.theirs(4)), dst=p.BROADCAST, src=mac)
+
+
+def arp_reply(s: Scene) -> bytes:
+    return s.frame(p.ARP, p.arp(2, s.sender.mac, s.own(4), s.peer.mac, s.theirs(4)))
+
+
+def arp_announcement(s: Scene) -> bytes:
+    address = s.rng.choice((s.own(4), s.any_ip(4), s.granted(4)[1]))
+    return s.frame(p.ARP, p.arp(1, s.sender.mac, address, p.NO_MAC, address), dst=p.BROADCAST)
+
+
+def arp_malformed(s: Scene) -> bytes:
+    body = p.arp(1, s.sender.mac, s.own(4), p.NO_MAC, s.theirs(4), lengths=s.rng.choice(((8, 4), (6, 16))))
+    return s.frame(p.ARP, s.rng.choice((body, body[:12])), dst=p.BROADCAST)
+
+
+def solicitation(s: Scene) -> bytes:
+    """An NS as a workload sends it: multicast or unicast, with its MAC, perhaps with a nonce (RFC 3971)."""
+    target = s.rng.choice((s.theirs(6), s.theirs(6), s.theirs(6), s.own(6), s.any_ip(6)))
+    mac, dst = p.solicited_node(target)
+    options = p.option(1, s.sender.mac)
+    kind = s.rng.randrange(6)
+    if kind == 0:
+        mac, dst, options = s.peer.mac, s.theirs(6), s.rng.choice((b"", options))
+    elif kind == 1:
+        options += bytes([14, 1]) + bytes(6)
+    return s.frame(p.IPV6, p.solicitation(s.own(6), dst, target, options), dst=mac)
+
+
+def solicitation_spoofed(s: Scene) -> bytes:
+    target = s.theirs(6)
+    mac, dst = p.solicited_node(target)
+    src = s.rng.choice((s.own(6), s.any_ip(6)))
+    lla = s.rng.choice((s.sender.mac, s.any_mac()))
+    options = s.rng.choice((p.option(1, lla), p.option(1, lla) * 2, p.option(1, lla) + b"\x0e\0" + bytes(6)))
+    return s.frame(p.IPV6, p.solicitation(src, dst, target, options, s.rng.choice((0, 0, 1))), dst=mac)
+
+
+def solicitation_from_allowed_address(s: Scene) -> bytes:
+    mac, address = s.granted(6)
+    target = s.theirs(6)
+    group, dst = p.solicited_node(target)
+    return s.frame(p.IPV6, p.solicitation(address, dst, target, p.option(1, mac)), dst=group, src=mac)
+
+
+def duplicate_detection(s: Scene) -> bytes:
+    target = s.rng.choice((s.own(6), s.theirs(6), s.any_ip(6)))
+    mac, dst = p.solicited_node(target)
+    return s.frame(p.IPV6, p.solicitation("::", dst, target), dst=s.rng.choice((mac, mac, s.peer.mac)))
+
+
+def advertisement(s: Scene) -> bytes:
+    """An NA to one port or to all nodes: honest, or about another's address or MAC."""
+    source = s.rng.choice((s.own(6), s.own(6), s.own(6), s.any_ip(6)))
+    target = s.rng.choice((source, s.own(6), s.own(6), s.any_ip(6)))
+    lla = s.rng.choice((s.sender.mac, s.sender.mac, s.any_mac()))
+    options = s.rng.choice((p.option(2, lla), p.option(2, lla), b"", p.option(2, lla) * 2))
+    mac, dst = s.rng.choice(((s.peer.mac, s.theirs(6)), (s.peer.mac, s.theirs(6)), ("33:33:00:00:00:01", "ff02::1")))
+    return s.frame(p.IPV6, p.advertisement(source, dst, target, options), dst=mac)
+
+
+def router_message(s: Scene) -> bytes:
+    """A router advertisement, redirect or solicitation, plain or hidden behind extension headers (RFC 7113)."""
+    src = s.rng.choice((s.own(6), str(link_local(s.sender.mac))))
+    mac, dst = s.rng.choice(((s.peer.mac, s.theirs(6)), (s.peer.mac, s.theirs(6)), ("33:33:00:00:00:01", "ff02::1")))
+    message = s.rng.choice(
+        (
+            p.router_advertisement(src, dst),
+            p.router_advertisement(src, dst),
+            p.redirect(src, dst, s.own(6), s.any_ip(6)),
+            p.icmpv6(src, dst, 133, bytes(4) + p.option(1, s.sender.mac)),
+        )
+    )
+    headers = s.rng.choice(([], [], [p.DESTINATION_OPTIONS], [p.fragment_header(0, False)]))
+    return s.frame(p.IPV6, p.extended(src, dst, headers, p.ICMPV6, message), dst=mac)
+
+
+def listener_report(s: Scene) -> bytes:
+    src = s.rng.choice(("::", str(link_local(s.sender.mac)), s.own(6)))
+    mac, dst = s.rng.choice((("33:33:00:00:00:16", "ff02::16"), (s.peer.mac, s.theirs(6))))
+    return s.frame(p.IPV6, p.mld_report(src, dst), dst=mac)
+
+
+def unspecified_source(s: Scene) -> bytes:
+    return s.frame(*s.packet(6, src="::"))
+
+
+def dhcp(s: Scene) -> bytes:
+    discover = p.ipv4("0.0.0.0", "255.255.255.255", p.udp(bytes(240), 68, 67))
+    return s.frame(p.IPV4, discover, dst=s.rng.choice((p.BROADCAST, s.peer.mac)))
+
+
+def fragmented_nd(s: Scene) -> bytes:
+    """Neighbour discovery in a first fragment, which no node may send (RFC 6980)."""
+    src, dst = s.own(6), s.theirs(6)
+    advertised = p.icmpv6(src, dst, 136, b"\x60\0\0\0" + IPv6Address(s.any_ip(6)).packed + p.option(2, s.any_mac()))
+    message = s.rng.choice((p.router_advertisement(src, dst), advertised))
+    return s.frame(p.IPV6, p.extended(src, dst, [p.fragment_header(0, True)], p.ICMPV6, message))
+
+
+Kind = Callable[[Scene], bytes]
+
+KINDS: tuple[Kind, ...] = (
+    *(honest, honest, honest, honest, from_allowed_address, spoofed_mac, spoofed_ip, loopback_source),
+    *(wrong_address_for_the_mac, any_destination_mac, to_own_mac, to_a_group, multicast_source, tagged),
+    *(odd_ethertype, fragment, unusual_ip, cut_short, arp_request, arp_request, arp_spoofed, arp_from_allowed_address),
+    *(arp_reply, arp_announcement, arp_malformed, solicitation, solicitation, solicitation_spoofed),
+    *(solicitation_from_allowed_address, duplicate_detection, advertisement, router_message, listener_report),
+    *(unspecified_source, dhcp, fragmented_nd),
+)
+
+
+def cases(model: Model, seed: int, count: int) -> Iterator[Case]:
+    """``count`` random frames, every kind in turn; none if no port is placed. The same seed makes the same frames."""
+    rng = random.Random(seed)
+    everybody = [Nic(f"{v}/{n}", v, port) for v, vpc in model.vpcs.items() for n, port in vpc.ports.items()]
+    placed = [nic for nic in everybody if nic.port.host is not None]
+    if not placed:
+        return
+    for i in range(count):
+        kind = KINDS[i % len(KINDS)]
+        sender = rng.choice(placed)
+        near = [n for n in placed if (n.vpc, n.port.network) == (sender.vpc, sender.port.network) and n != sender]
+        peer = rng.choice(near if near and rng.random() < 0.75 else everybody)
+        yield Case(kind.__name__, Frame(sender.name, kind(Scene(sender, peer, everybody, rng))))

@@ -1,0 +1,101 @@
+"""What was seen held to what was expected, frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ovsnet.lab.expectation import Answer, Delivery, Expectation, Frame, Wire, parse
+from ovsnet.model.types import Model
+from tests.property.harness import Cloud, Seen, tokened
+from tests.property.packets import checksum
+
+
+@dataclass(frozen=True)
+class Case:
+    """A frame to send, and in words what it is."""
+
+    what: str
+    frame: Frame
+
+
+def compare(case: Case, expected: Delivery, seen: Seen) -> str | None:
+    """``None`` if the frame went exactly where it must, else what differs, in one line."""
+    problems = _wire_problems(case, expected.wire, seen)
+    if expected.answer is not None:
+        problems += _answer_problems(case, expected.answer, seen)
+    else:
+        problems += _delivery_problems(case, expected.receiver, seen)
+    if not problems:
+        return None
+    sent = f"{case.what} from {case.frame.sender} ({case.frame.data.hex()})"
+    return f"{sent}: expected {expected.reason}: {'; '.join(problems)}"
+
+
+def _wire_problems(case: Case, expected: Wire | None, seen: Seen) -> list[str]:
+    wanted = [] if expected is None else [(expected.source, expected.destination, expected.vni)]
+    got = [(source, destination, vni) for source, destination, vni, _ in seen.wire]
+    if got != wanted:
+        return [f"on the wire {got} instead of {wanted}"]
+    return [f"changed on the wire: {data.hex()}" for *_, data in seen.wire if data != case.frame.data]
+
+
+def _delivery_problems(case: Case, receiver: str | None, seen: Seen) -> list[str]:
+    wanted = [] if receiver is None else [receiver]
+    got = [port for port, _ in seen.delivered]
+    if got != wanted:
+        return [f"delivered to {got} instead of {wanted}"]
+    return [f"changed on the way: {data.hex()}" for _, data in seen.delivered if data != case.frame.data]
+
+
+def _answer_problems(case: Case, answer: Answer, seen: Seen) -> list[str]:
+    got = [port for port, _ in seen.delivered]
+    if got != [case.frame.sender]:
+        return [f"delivered to {got} instead of one answer to the sender"]
+    data = seen.delivered[0][1]
+    problem = (_arp_problem if answer.protocol == "arp" else _nd_problem)(answer, case.frame, data)
+    return [f"{problem}: {data.hex()}"] if problem else []
+
+
+def _arp_problem(answer: Answer, request: Frame, data: bytes) -> str | None:
+    """Hold an ARP reply to RFC 826: who answers for which address, and to whom."""
+    reply, asked = parse(data), parse(request.data)
+    if reply.arp_op != 2:
+        return "no ARP reply"
+    if (reply.src, reply.sender_mac, str(reply.ip_src)) != (answer.mac, answer.mac, answer.ip):
+        return f"the reply is not from {answer.mac} for {answer.ip}"
+    if (reply.target_mac, str(reply.target)) != (answer.to_mac, answer.to_ip) or reply.dst not in (
+        asked.src,
+        asked.sender_mac,
+    ):
+        return f"the reply is not to {answer.to_mac} {answer.to_ip}"
+    return None
+
+
+def _nd_problem(answer: Answer, request: Frame, data: bytes) -> str | None:
+    """Hold an advertisement to RFC 4861, 7.2.4, hop limit, flags, option and checksum included."""
+    reply = parse(data)
+    if reply.icmp_type != 136 or reply.target is None:
+        return "no neighbour advertisement"
+    if (reply.src, str(reply.ip_src), str(reply.target)) != (answer.mac, answer.ip, answer.ip):
+        return f"the advertisement is not from {answer.mac} for {answer.ip}"
+    if (reply.dst, str(reply.ip_dst)) != (answer.to_mac, answer.to_ip):
+        return f"the advertisement is not to {answer.to_mac} {answer.to_ip}"
+    link_layer = {answer.mac} if answer.option else {answer.mac, "00:00:00:00:00:00"}
+    if reply.target_mac not in link_layer or reply.sender_mac != "00:00:00:00:00:00":
+        return f"its link-layer option is not {answer.mac}"
+    length = int.from_bytes(data[18:20], "big")
+    message = data[54 : 54 + length]
+    if data[21] != 255 or message[4:8] != b"\x60\0\0\0":
+        return "its hop limit is not 255 or its flags are not solicited and override"
+    pseudo = data[22:54] + len(message).to_bytes(4, "big") + b"\0\0\0\x3a"
+    return "its checksum is wrong" if checksum(pseudo + message) else None
+
+
+def run(cloud: Cloud, model: Model, cases: Sequence[Case]) -> list[str]:
+    """Send every case through the cloud that ``model`` is installed in; returns what differs, a line each."""
+    expectation = Expectation(model)
+    marked = [Case(c.what, Frame(c.frame.sender, tokened(c.frame.data, i))) for i, c in enumerate(cases)]
+    seen = cloud.send([case.frame for case in marked])
+    found = [compare(case, expectation.delivered(case.frame), got) for case, got in zip(marked, seen, strict=True)]
+    return [problem for problem in found if problem is not None]

@@ -1,0 +1,82 @@
+"""Random valid models (hypothesis) and random frames for them (seeded, so that models shrink with frames alike)."""
+
+from __future__ import annotations
+
+import uuid
+from ipaddress import ip_network
+
+from hypothesis import strategies as st
+
+from ovsnet.model.types import AllowedAddress, Host, Model, Network, Port, Subnet, Vpc
+from tests.property.harness import NICS_PER_HOST, VTEPS
+
+HOST_NAMES = tuple(VTEPS)
+VPC_NAMES = ("blue", "green", "red")
+NETWORK_NAMES = ("web", "db")
+CIDRS = ("10.0.0.0/24", "192.168.1.0/24", "2001:db8:1::/64", "fd00:0:0:7::/64")
+MACS = (*(f"02:00:00:00:0{i}:0a" for i in range(6)), "00:16:3e:5a:00:01", "fe:54:00:00:00:01")
+VRRP_MAC = "00:00:5e:00:01:05"
+ALLOWED = ("10.50.0.0/16", "10.0.0.250", "10.0.0.12", "2001:db8:ff::/48", "2001:db8:1::99", "192.168.1.128/25")
+NAMESPACE = uuid.UUID("6f1f0f52-3c0f-4c52-9e5a-0f5d6c1f7a11")
+
+
+@st.composite
+def networks(draw: st.DrawFn, vni: int) -> Network:
+    """One or two subnets, from a pool that every network of every VPC shares."""
+    cidrs = draw(st.lists(st.sampled_from(CIDRS), min_size=1, max_size=3, unique=True))
+    return Network(vni=vni, subnets=tuple(Subnet(cidr=cidr) for cidr in cidrs))
+
+
+@st.composite
+def allowed_addresses(draw: st.DrawFn) -> tuple[AllowedAddress, ...]:
+    """Mostly none; else prefixes and single addresses, now and then with a MAC of their own."""
+    if not draw(st.booleans()):
+        return ()
+    chosen = draw(st.lists(st.sampled_from(ALLOWED), min_size=1, max_size=2, unique=True))
+    return tuple(AllowedAddress(ip=ip, mac=draw(st.sampled_from((None, VRRP_MAC)))) for ip in chosen)
+
+
+@st.composite
+def vpcs(draw: st.DrawFn, name: str, hosts: tuple[str, ...], first_vni: int, at_most: int) -> Vpc:
+    """One VPC of one or two networks; MACs and addresses are unique in a network and repeat everywhere else."""
+    names = NETWORK_NAMES[: draw(st.integers(1, 2))]
+    segments = {network: draw(networks(first_vni + i * 0x010101)) for i, network in enumerate(names)}
+    used: set[tuple[str, str]] = set()
+    ports: dict[str, Port] = {}
+    for i in range(draw(st.integers(2, at_most))):
+        network = draw(st.sampled_from(names))
+        free = [mac for mac in MACS if (network, mac) not in used]
+        mac = draw(st.sampled_from(free))
+        ips = []
+        for subnet in segments[network].subnets:
+            base = ip_network(subnet.cidr)
+            for _ in range(draw(st.sampled_from((1, 1, 1, 0, 2)))):
+                number = next(
+                    n for n in range(draw(st.sampled_from((10, 20))), 99) if (network, str(base[n])) not in used
+                )
+                ips.append(str(base[number]))
+                used.add((network, ips[-1]))
+        used.add((network, mac))
+        port = f"p{i}"
+        ports[port] = Port(
+            network=network,
+            host=draw(st.sampled_from((*hosts, *hosts, None))),
+            mac=mac,
+            ips=tuple(ips),
+            allowed_addresses=draw(allowed_addresses()),
+            port_security=draw(st.sampled_from((True, True, True, False))),
+            id=str(uuid.uuid5(NAMESPACE, f"{name}/{port}")),
+        )
+    return Vpc(tenant=name, networks=segments, ports=ports)
+
+
+@st.composite
+def models(draw: st.DrawFn) -> Model:
+    """A complete, valid model on two or three of the harness's hosts, with an IPv4 or an IPv6 underlay."""
+    hosts = HOST_NAMES[: draw(st.integers(2, 3))]
+    family = draw(st.integers(0, 1))
+    names = VPC_NAMES[: draw(st.integers(1, 3))]
+    at_most = min(6, NICS_PER_HOST * 2 // (len(names) + 1))
+    vnis = draw(st.sampled_from(((1, 2, 3), (5001, 5002, 5003), (0xF00000, 0xF10000, 0xF20000))))
+    clouds = {name: draw(vpcs(name, hosts, vnis[i] + i * 7, at_most)) for i, name in enumerate(names)}
+    return Model(name="random", hosts={host: Host(vtep=VTEPS[host][family]) for host in hosts}, vpcs=clouds)
