@@ -117,6 +117,11 @@ class HostCompiler:
         self._ports_by_iface: dict[str, Subject] = {}
         self._dirty: dict[Subject, None] = {HOST: None}
 
+    @property
+    def vpcs(self) -> tuple[str, ...]:
+        """The names of the VPCs that are held."""
+        return tuple(self._vpcs)
+
     def set_facts(self, facts: Facts) -> None:
         """Take new facts of the switch; touches the ports whose OpenFlow port changed, or everything."""
         old, self.facts = self.facts, facts

@@ -1,0 +1,131 @@
+"""The compiler's laws, over random models and random changes: the way to a state never shows in the result."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ovsnet.compiler import Desired, HostCompiler, compile_states
+from ovsnet.facts import Facts
+from ovsnet.model import Model, Port, states_for_host
+from tests.property.strategies import HOST_NAMES, models
+
+HOST = HOST_NAMES[0]
+ROUNDS = settings(max_examples=60, deadline=None)
+
+
+@st.composite
+def facts(draw: st.DrawFn, model: Model) -> Facts:
+    """Some of the host's ports plugged, in any order; with or without a tunnel port, either kind of datapath."""
+    mine = [p.id for vpc in model.vpcs.values() for p in vpc.ports.values() if p.host == HOST]
+    numbers = draw(st.permutations(range(2, len(mine) + 2)))
+    plugged = {iface: n for iface, n in zip(mine, numbers, strict=True) if draw(st.integers(0, 3))}
+    return Facts(plugged, draw(st.sampled_from((1, 1, 1, None, 99))), draw(st.booleans()))
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[Model, Facts]:
+    model = draw(models())
+    return model, draw(facts(model))
+
+
+def feed(compiler: HostCompiler, model: Model, seen: Facts) -> None:
+    states = states_for_host(model, HOST)
+    for name in set(compiler.vpcs) - set(states):
+        compiler.drop_vpc(name)
+    compiler.set_facts(seen)
+    for state in states.values():
+        compiler.put_vpc(state)
+
+
+def full(model: Model, seen: Facts) -> Desired:
+    return compile_states(states_for_host(model, HOST).values(), HOST, seen)
+
+
+@ROUNDS
+@given(st.lists(situations(), min_size=2, max_size=4))
+def test_incremental_equals_full(sequence: list[tuple[Model, Facts]]) -> None:
+    compiler, mirror = HostCompiler(HOST), {}
+    for model, seen in sequence:
+        feed(compiler, model, seen)
+        delta = compiler.update()
+        for flow in delta.remove:
+            del mirror[flow.row.key]
+        mirror.update((flow.row.key, flow.row) for flow in delta.add)
+        assert compiler.desired == full(model, seen)
+        assert mirror == {flow.row.key: flow.row for flow in compiler.desired}
+
+
+@ROUNDS
+@given(situations(), st.randoms(use_true_random=False))
+def test_single_changes_add_up(situation: tuple[Model, Facts], order: random.Random) -> None:
+    """Networks, hosts and ports one by one, in any order, some of them withdrawn and put again: the same flows."""
+    model, seen = situation
+    compiler = HostCompiler(HOST)
+    steps = []
+    for name, state in states_for_host(model, HOST).items():
+        steps += [(name, "networks", key, value) for key, value in state.networks.items()]
+        steps += [(name, "hosts", key, value) for key, value in state.hosts.items()]
+        steps += [(name, "ports", key, value) for key, value in state.ports.items()]
+    hosts_first = sorted(steps, key=lambda step: (step[1] != "hosts", order.random()))
+    compiler.set_facts(seen)
+    for name, kind, key, value in hosts_first:
+        compiler.patch_vpc(name, **{kind: {key: value}})
+        if order.random() < 0.5:
+            compiler.update()
+        if kind == "ports" and order.random() < 0.3:
+            compiler.patch_vpc(name, ports={key: None})
+            compiler.update()
+            compiler.patch_vpc(name, ports={key: value})
+    compiler.update()
+    assert compiler.desired == full(model, seen)
+
+
+@ROUNDS
+@given(situations(), situations())
+def test_there_and_back(one: tuple[Model, Facts], other: tuple[Model, Facts]) -> None:
+    compiler = HostCompiler(HOST)
+    feed(compiler, *one)
+    forth = compiler.update()
+    feed(compiler, *other)
+    compiler.update()
+    feed(compiler, *one)
+    compiler.update()
+    assert compiler.desired == full(*one)
+    assert {flow.row.key for flow in forth.add} == set(compiler.desired.flows)
+
+
+@ROUNDS
+@given(situations())
+def test_a_change_costs_what_it_touches(situation: tuple[Model, Facts]) -> None:
+    """A port elsewhere that changes its address changes only flows that stem from that port."""
+    model, seen = situation
+    states = states_for_host(model, HOST)
+    compiler = HostCompiler(HOST)
+    feed(compiler, model, seen)
+    compiler.update()
+    for state in states.values():
+        for name, port in state.ports.items():
+            changed = Port(**{key: getattr(port, key) for key in port.__struct_fields__} | {"ips": ("10.9.9.9",)})
+            compiler.patch_vpc(state.name, ports={name: changed})
+            delta = compiler.update()
+            assert {flow.subject.name for flow in (*delta.add, *delta.remove)} <= {name}
+            assert not compiler.update()
+            compiler.patch_vpc(state.name, ports={name: port})
+            compiler.update()
+
+
+@ROUNDS
+@given(situations())
+def test_only_what_concerns_the_host(situation: tuple[Model, Facts]) -> None:
+    model, seen = situation
+    here = {
+        (vpc, port.network) for vpc, has in model.vpcs.items() for port in has.ports.values() if port.host == HOST
+    }
+    for flow in full(model, seen):
+        if flow.subject.kind == "port":
+            port = model.vpcs[flow.subject.vpc].ports[flow.subject.name]
+            assert (flow.subject.vpc, port.network) in here
+            assert port.host is not None
