@@ -1,0 +1,119 @@
+"""The one interface to a switch's flow tables, whether its app runs in this process or in a child."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+ALL_TABLES = 0xFF
+"""OFPTT_ALL: every table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When a connection is probed, given up and tried again; all in seconds."""
+
+    probe_idle: float = 0.3
+    """Silence after which an echo request is sent."""
+    probe_timeout: float = 0.9
+    """Silence after which the peer is dead, an echo request being unanswered."""
+    busy_timeout: float = 30.0
+    """The same while a bundle or a dump of ours is outstanding: a vswitchd that works on it answers nothing else."""
+    handshake_timeout: float = 5.0
+    """From the connect to the end of the handshake."""
+    backoff_min: float = 0.05
+    """The first pause before a new attempt; it doubles with each failed one."""
+    backoff_max: float = 1.0
+    """The longest pause between attempts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One OpenFlow error that answers a bundle.
+
+    ``index`` is the position of the refused message in the payload; ``None`` when the switch refused the bundle as a
+    whole. ``type`` and ``code`` are OpenFlow's (OpenFlow 1.4, 7.5.4); ``data`` begins with the refused message.
+    """
+
+    index: int | None
+    type: int
+    code: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BundleResult:
+    """The outcome of a bundle: either all of it holds (``committed``), or none of it, and ``refusals`` says why."""
+
+    committed: bool
+    refusals: list[Refusal]
+
+
+PayloadMaker: TypeAlias = "Callable[[int, int], Buffer]"
+"""``(bundle_id, first_xid) -> bytes``: a run of complete OFPT_BUNDLE_ADD_MESSAGE messages, flags ORDERED | ATOMIC.
+
+Message ``i`` carries ``first_xid + i``, in its own header and in that of the message inside. The buffer must not change
+until ``apply_bundle`` has returned.
+"""
+
+
+class SwitchPort(Protocol):
+    """A bridge's OpenFlow connection: kept up in the background, asked from any thread.
+
+    ``OvsnetApp`` (this process) and ``SwitchProcess`` (a child process) both offer it. Every call that asks the switch
+    raises SwitchDisconnected without a connection or when it breaks, SwitchTimeout after ``timeout`` seconds, and
+    SwitchError when the switch answers with an error.
+    """
+
+    @property
+    def target(self) -> str:
+        """What it is connected to: ``unix:PATH`` or ``tcp:HOST:PORT``."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether the handshake of the present connection is done."""
+
+    @property
+    def generation(self) -> int:
+        """How many connections there have been; rises by one with each (re)connect, 0 before the first."""
+
+    @property
+    def last_error(self) -> str:
+        """Why there is no connection, in words; empty when there is nothing to say."""
+
+    def wait_connected(self, timeout: float) -> None:
+        """Wait for a connection. Raises SwitchTimeout with the last reason for not having one."""
+
+    def on_connect(self, callback: Callable[[int], None]) -> None:
+        """Call ``callback(generation)`` after each connect, on a thread for that; at once if there is a connection."""
+
+    def on_disconnect(self, callback: Callable[[str], None]) -> None:
+        """Call ``callback(reason)`` after each loss of a connection, on the same thread as ``on_connect``'s."""
+
+    def apply_bundle(self, make_payload: PayloadMaker, count: int, timeout: float = 60.0) -> BundleResult:
+        """Apply ``count`` messages as one ordered, atomic bundle (OpenFlow 1.4, 6.8), and wait for a barrier.
+
+        A refusal is a result, not an exception. After SwitchDisconnected or SwitchTimeout the bundle may or may not
+        hold, if its commit was sent: read the tables back.
+        """
+
+    def barrier(self, timeout: float = 10.0) -> None:
+        """Wait until the switch has processed everything that was sent before."""
+
+    def dump_flows(
+        self, cookie: int = 0, cookie_mask: int = 0, table: int = ALL_TABLES, timeout: float = 60.0
+    ) -> list[bytes]:
+        """The flows whose cookie is ``cookie`` under ``cookie_mask``: OFPMP_FLOW bodies, for ``dump.parse_flow_stats``."""
+
+    def enforced(self, revisions: Mapping[str, int]) -> None:
+        """Tell apps beside ours that the switch now enforces these revisions, by VPC (EventEnforced)."""
+
+    def counters(self) -> dict[str, int]:
+        """Counts since the start: connects, probes, replies to them, errors and messages dropped, by name."""
+
+    def stop(self) -> None:
+        """Close the connection and end every thread (or process) of it. Harmless when called twice."""

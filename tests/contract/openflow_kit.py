@@ -1,0 +1,81 @@
+"""A private switch on the dummy datapath, and bundles made with os-ken, for the OpenFlow contract tests."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from os_ken.ofproto import ofproto_parser, ofproto_protocol
+
+from ovsnet.lab.ovs import OvsInstance
+
+DESC = ofproto_protocol.ProtocolDesc(5)
+OFP, PARSER = DESC.ofproto, DESC.ofproto_parser
+COOKIE = 0x0715_0000_0000_0000
+
+
+def start_switch(run_dir: Path) -> OvsInstance:
+    ovs = OvsInstance(run_dir, dummy=True).start()
+    ovs.vsctl(
+        *("add-br", "br-int", "--", "set", "bridge", "br-int", "fail-mode=secure", "datapath_type=dummy"),
+        *("other_config:disable-in-band=true", "--", "add-port", "br-int", "p1"),
+        *("--", "set", "interface", "p1", "type=dummy", "ofport_request=1"),
+        *("--", "add-port", "br-int", "p2", "--", "set", "interface", "p2", "type=dummy", "ofport_request=2"),
+    )
+    return ovs
+
+
+def flow(
+    n: int = 0,
+    *,
+    table: int = 0,
+    port: int = 2,
+    command: int = OFP.OFPFC_ADD,
+    cookie: int = COOKIE,
+    priority: int = 100,
+) -> ofproto_parser.MsgBase:
+    """A flow for the n-th address."""
+    match = PARSER.OFPMatch(eth_type=0x0800, ipv4_dst=0x0A000000 + n)
+    actions = [PARSER.OFPInstructionActions(OFP.OFPIT_APPLY_ACTIONS, [PARSER.OFPActionOutput(port)])]
+    return PARSER.OFPFlowMod(
+        DESC, cookie=cookie, table_id=table, command=command, priority=priority, match=match, instructions=actions,
+        out_port=OFP.OFPP_ANY, out_group=OFP.OFPG_ANY,
+    )  # fmt: skip
+
+
+def wire_of(message: ofproto_parser.MsgBase) -> bytes:
+    message.xid = 0
+    message.serialize()
+    return bytes(message.buf)
+
+
+def payload(messages: list[bytes]) -> Callable[[int, int], bytes]:
+    """What ``apply_bundle`` asks for: each message wrapped as a bundle's, both headers with the same xid."""
+
+    def make(bundle_id: int, first_xid: int) -> bytes:
+        out = bytearray()
+        for index, inner in enumerate(messages):
+            xid = struct.pack("!I", first_xid + index)
+            out += struct.pack("!BBH", 5, OFP.OFPT_BUNDLE_ADD_MESSAGE, 16 + len(inner)) + xid
+            out += struct.pack("!I2xH", bundle_id, 3) + inner[:4] + xid + inner[8:]
+        return bytes(out)
+
+    return make
+
+
+def flows(count: int, **options: int) -> list[bytes]:
+    """``count`` flows to different addresses, made from one that os-ken serialised."""
+    sample = wire_of(flow(0x00ABCDEF, **options))
+    at = sample.index(bytes((0x0A, 0xAB, 0xCD, 0xEF)))
+    return [sample[:at] + struct.pack("!I", 0x0A000000 + n) + sample[at + 4 :] for n in range(count)]
+
+
+def until(condition: Callable[[], object], timeout: float = 5.0) -> float:
+    """Wait for a condition; returns the seconds it took, fails after ``timeout``."""
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < timeout, "the condition did not come true"
+        time.sleep(0.005)
+    return time.monotonic() - start
