@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from ovsnet.compiler import Desired
+from ovsnet.compiler import Desired, Subject
 from ovsnet.openflow.app import start_app
 from ovsnet.openflow.tables import Outcome, apply_plan, read_actual
+from ovsnet.pipeline.template import Row
 from ovsnet.plan import Actual, Plan, plan
 
 
@@ -35,12 +36,18 @@ class Switch:
         """What leads from the bridge's flows to ``desired``; changes nothing. Raises SwitchError."""
         return plan(desired, self.actual())
 
-    def apply(self, desired: Desired) -> Outcome:
+    def apply(self, desired: Desired, before: Desired | None = None) -> Outcome:
         """Make the bridge's flows those of ``desired``: one atomic bundle, then a barrier.
 
-        A VPC of which the switch refuses a flow is left out as a whole and named in the outcome. Raises SwitchError.
+        A VPC of which the switch refuses a flow is left as it was and named in the outcome; ``before``, what was
+        applied last, tells which of the flows to remove are that VPC's. Raises SwitchError.
         """
-        return apply_plan(self._app, self.plan(desired))
+
+        def owner_of(row: Row) -> Subject | None:
+            flow = before.flows.get(row.key) if before else None
+            return flow.subject if flow else None
+
+        return apply_plan(self._app, self.plan(desired), owner_of)
 
     def close(self) -> None:
         """Disconnect; the flows stay."""

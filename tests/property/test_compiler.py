@@ -121,9 +121,7 @@ def test_a_change_costs_what_it_touches(situation: tuple[Model, Facts]) -> None:
 @given(situations())
 def test_only_what_concerns_the_host(situation: tuple[Model, Facts]) -> None:
     model, seen = situation
-    here = {
-        (vpc, port.network) for vpc, has in model.vpcs.items() for port in has.ports.values() if port.host == HOST
-    }
+    here = {(vpc, port.network) for vpc, has in model.vpcs.items() for port in has.ports.values() if port.host == HOST}
     for flow in full(model, seen):
         if flow.subject.kind == "port":
             port = model.vpcs[flow.subject.vpc].ports[flow.subject.name]

@@ -15,11 +15,15 @@ from ovsnet.pipeline.tables import TABLES, Table
 from ovsnet.pipeline.template import FlowTemplate, Goto, Match, Move, Output, SetField
 
 
-def register(name: str = "other", low: int = 24, bits: int = 8, first: str = "classify", last: str = "l2") -> RegisterField:
+def register(
+    name: str = "other", low: int = 24, bits: int = 8, first: str = "classify", last: str = "l2"
+) -> RegisterField:
     return RegisterField(name, bits, "int", "reg0", "", register=0, low=low, first=first, last=last)
 
 
-def template(table: Table = t.L2, match: tuple = (), actions: tuple = (), feature: str = "l2", priority: int = 7) -> FlowTemplate:
+def template(
+    table: Table = t.L2, match: tuple = (), actions: tuple = (), feature: str = "l2", priority: int = 7
+) -> FlowTemplate:
     return FlowTemplate("tried", feature, table, priority, match, actions, "")
 
 
@@ -46,7 +50,9 @@ BAD_TEMPLATES = {
         template(t.ARP, (Match(f.ETH_TYPE, f.ETH_IPV4), Match(f.ARP_OP, 1)), feature="arp_nd"),
     ],
     "without icmpv6_type": [
-        template(t.ND_REPLY, (Match(f.ETH_TYPE, f.ETH_IPV6), Match(f.IP_PROTO, 58)), (Move(f.ETH_SRC, f.ND_TLL),), "arp_nd")
+        template(
+            t.ND_REPLY, (Match(f.ETH_TYPE, f.ETH_IPV6), Match(f.IP_PROTO, 58)), (Move(f.ETH_SRC, f.ND_TLL),), "arp_nd"
+        )
     ],
     "of another width": [template(t.ARP, (ARP,), (Move(f.ETH_SRC, f.ARP_SPA),), "arp_nd")],
     "last action": [template(t.L2, (), (Goto(t.DELIVER), SetField(f.TUN_ID, 1)))],
