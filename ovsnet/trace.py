@@ -1,0 +1,228 @@
+"""One packet's way from port to port across hosts, through the compiled tables, with the object that decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ovsnet.compiler import Desired
+from ovsnet.errors import UserError
+from ovsnet.explain import Emission, Packet, Tables, Walk, arrival
+from ovsnet.facts import Facts
+from ovsnet.library import assumed_facts, compile, frame
+from ovsnet.model import Model, Port
+from ovsnet.model.numbers import ip_int, mac_int, mac_text
+from ovsnet.pipeline import fields as f
+from ovsnet.pipeline.render import value_text
+
+MOST_HOPS = 8
+_METADATA = frozenset({f.TUN_DST, f.TUN_IPV6_DST, *f.REGISTER_FIELDS})
+_TRACE_ORDER = {field: place for place, field in enumerate(f.PACKET_FIELDS)}
+
+
+@dataclass(frozen=True)
+class Place:
+    """One host as a trace needs it: what its switch is like and what flows it should have."""
+
+    facts: Facts
+    desired: Desired
+
+
+@dataclass(frozen=True)
+class Hop:
+    """A frame's way through one host; ``what`` says in words what the frame is."""
+
+    host: str
+    what: str
+    packet: Packet
+    walk: Walk
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The whole way. ``reached`` are the ports that got the frame; ``reason`` says in a sentence why it ended there."""
+
+    source: str
+    target: str
+    hops: tuple[Hop, ...]
+    reached: tuple[str, ...]
+    delivered: bool
+    reason: str
+    decided_by: str
+
+
+def places(model: Model, facts: Mapping[str, Facts] | None = None) -> dict[str, Place]:
+    """Every host of a model compiled, with the facts given or assumed. Raises as ``compile`` does."""
+    found = {}
+    for host in model.hosts:
+        seen = (facts or {}).get(host) or assumed_facts(model, host)
+        found[host] = Place(seen, compile(model, host, seen))
+    return found
+
+
+def trace(
+    model: Model,
+    at: Mapping[str, Place],
+    source: str,
+    target: str,
+    protocol: str = "icmp",
+    port: int = 0,
+    family: int = 0,
+) -> Trace:
+    """Follow one packet from port ``source`` (``VPC/NAME``) to ``target`` (another port's name, or an IP address).
+
+    ``protocol`` is tcp, udp, sctp or icmp, ``port`` its destination; ``family`` 4 or 6 chooses where both ports have
+    both (0: the first that they share). The sender first asks for the MAC, as a workload does, then sends. Raises
+    UserError when there is nothing to send from, or to.
+    """
+    sender = _port(model, source)
+    if sender.host is None:
+        raise UserError(f"{source} has no host, so it sends nothing. Give it one with `host:`.")
+    start = at[sender.host].facts.ofports.get(sender.id)
+    if start is None:
+        raise UserError(f"{source} is not plugged on {sender.host}: no interface there has the iface-id {sender.id}.")
+    ip_src, ip_dst, mac = _addresses(model, source, sender, target, family)
+    asking = _ask(sender, start, ip_src, ip_dst)
+    question = Hop(sender.host, f"who has {ip_dst}?", asking, _walk(at[sender.host], asking))
+    answer = question.walk.emissions[0].packet[f.ETH_SRC] if question.walk.emissions else None
+    if mac is None and answer is None:
+        step = question.walk.last
+        reason = f"nobody in the network of {source} has {ip_dst}: the question dies in {step.table.name}"
+        return Trace(source, target, (question,), (), False, reason, str(step.flow.subject))
+    wanted = mac if mac is not None else mac_text(answer or 0)
+    packet = frame(start, sender.mac or "", wanted, ip_src, ip_dst, protocol, port)
+    hops, reached = _follow(model, at, sender.host, packet, f"{protocol} {ip_src} -> {ip_dst}")
+    return _conclude(source, target, (question, *hops), reached)
+
+
+def _walk(place: Place, packet: Packet) -> Walk:
+    return Tables(place.desired).walk(packet)
+
+
+def _port(model: Model, name: str) -> Port:
+    vpc, _, port = name.partition("/")
+    try:
+        return model.vpcs[vpc].ports[port]
+    except KeyError:
+        raise UserError(f"{name} is not a port of the model. Name it VPC/PORT.") from None
+
+
+def _addresses(model: Model, source: str, sender: Port, target: str, family: int) -> tuple[str, str, str | None]:
+    """Source address, destination address, and the destination's MAC when the target is a declared port."""
+    bits = {4: 32, 6: 128}.get(family)
+    mine = [ip for ip in sender.ips or () if bits in (None, ip_int(ip)[1])]
+    if "/" not in target:
+        try:
+            wanted = ip_int(target)[1]
+        except OSError:
+            raise UserError(f"{target} is neither a port (VPC/PORT) nor an IP address.") from None
+        theirs, mac = [target], None
+        mine = [ip for ip in mine if ip_int(ip)[1] == wanted]
+    else:
+        peer = _port(model, target)
+        theirs, mac = list(peer.ips or ()), peer.mac
+    for ip_src in mine:
+        for ip_dst in theirs:
+            if ip_int(ip_src)[1] == ip_int(ip_dst)[1]:
+                return ip_src, ip_dst, mac
+    which = f"IPv{family} " if family else ""
+    raise UserError(
+        f"{source} and {target} have no {which}addresses of one family. Give both one, or ask for the other."
+    )
+
+
+def _ask(sender: Port, ofport: int, ip_src: str, ip_dst: str) -> dict[f.Field, int]:
+    """The ARP request or neighbour solicitation with which a workload asks for ``ip_dst``."""
+    src, bits = ip_int(ip_src)
+    dst, mac = ip_int(ip_dst)[0], mac_int(sender.mac or "")
+    packet = {f.IN_PORT: ofport, f.VLAN_VID: 0, f.ETH_SRC: mac}
+    if bits == 32:
+        arp = {f.ARP_OP: 1, f.ARP_SHA: mac, f.ARP_SPA: src, f.ARP_THA: 0, f.ARP_TPA: dst}
+        return packet | {f.ETH_DST: 0xFFFFFFFFFFFF, f.ETH_TYPE: f.ETH_ARP} | arp
+    group = 0xFF02 << 112 | 0x1FF << 24 | dst & 0xFFFFFF  # solicited-node multicast (RFC 4291, 2.7.1)
+    return packet | {
+        f.ETH_DST: 0x3333 << 32 | group & 0xFFFFFFFF,
+        f.ETH_TYPE: f.ETH_IPV6,
+        f.IPV6_SRC: src,
+        f.IPV6_DST: group,
+        f.IP_PROTO: f.PROTO_ICMPV6,
+        f.ICMPV6_TYPE: 135,
+        f.ND_TARGET: dst,
+        f.ND_SLL: mac,
+    }
+
+
+def _follow(model: Model, at: Mapping[str, Place], host: str, packet: Packet, what: str) -> tuple[list[Hop], list[str]]:
+    hops: list[Hop] = []
+    reached: list[str] = []
+    waiting: list[tuple[str, Packet]] = [(host, packet)]
+    while waiting and len(hops) < MOST_HOPS:
+        here, now = waiting.pop(0)
+        hop = Hop(here, what, now, _walk(at[here], now))
+        hops.append(hop)
+        for out in hop.walk.emissions:
+            if out.port == at[here].facts.tunnel_ofport:
+                there = _host_of(model, out)
+                tunnel = at[there].facts.tunnel_ofport if there else None
+                if there and tunnel is not None:
+                    waiting.append((there, arrival(out.packet, tunnel)))
+            else:
+                reached.append(_name_of(model, at[here].facts, out))
+    return hops, reached
+
+
+def _host_of(model: Model, out: Emission) -> str | None:
+    vtep = out.packet.get(f.TUN_DST, out.packet.get(f.TUN_IPV6_DST))
+    return next((name for name, host in model.hosts.items() if ip_int(host.vtep)[0] == vtep), None)
+
+
+def _name_of(model: Model, facts: Facts, out: Emission) -> str:
+    port = out.packet[f.IN_PORT] if out.port is None else out.port
+    iface = next((iface for iface, number in facts.ofports.items() if number == port), None)
+    for vpc, has in model.vpcs.items():
+        for name, declared in has.ports.items():
+            if declared.id == iface:
+                return f"{vpc}/{name}"
+    return f"OpenFlow port {port}"
+
+
+def _conclude(source: str, target: str, hops: tuple[Hop, ...], reached: list[str]) -> Trace:
+    step = hops[-1].walk.last
+    template, decided_by = step.flow.row.template, str(step.flow.subject)
+    if reached:
+        delivered = target in reached or "/" not in target
+        reason = f"delivered to {', '.join(reached)} by {step.table.name} on {hops[-1].host}"
+    else:
+        delivered = False
+        reason = f"dropped in {step.table.name} on {hops[-1].host}: {template.doc}"
+    return Trace(source, target, hops, tuple(reached), delivered, reason, decided_by)
+
+
+def ofproto_flow(packet: Packet) -> str:
+    """The frame as ``ovs-appctl ofproto/trace`` takes it (ovs-vswitchd(8))."""
+    names = {f.ETH_TYPE: "dl_type", f.VLAN_VID: "", f.ICMPV6_TYPE: "icmpv6_type", f.TUN_ID: "tun_id"}
+    parts = []
+    for field, value in sorted(packet.items(), key=lambda item: _TRACE_ORDER.get(item[0], len(_TRACE_ORDER))):
+        if field in _METADATA or field is f.VLAN_VID:
+            continue
+        parts.append(f"{names.get(field, field.name)}={value_text(field, value)}")
+    return ",".join(parts)
+
+
+def ofproto_tables(output: str) -> list[tuple[int, int]]:
+    """The (table id, priority) pairs that an ``ofproto/trace`` visited, in order."""
+    found = []
+    for line in output.splitlines():
+        head, dot, rest = line.partition(". ")
+        if dot and head.strip().isdigit() and "priority " in rest:
+            number = rest.split("priority ", 1)[1].split(",")[0].split()[0]
+            found.append((int(head), int(number)))
+    return found
+
+
+def agrees(hop: Hop, output: str) -> bool:
+    """Whether a switch's own ``ofproto/trace`` visited the very flows of this hop, table by table."""
+    return ofproto_tables(output) == [(s.table.id, s.flow.row.template.priority) for s in hop.walk.steps]
+
+
+__all__ = ["Hop", "Place", "Trace", "agrees", "ofproto_flow", "ofproto_tables", "places", "trace"]
