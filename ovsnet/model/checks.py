@@ -1,7 +1,6 @@
 """What must hold between declared things; the checks also bring every address into canonical text.
 
-One :class:`Checker` serves a whole model as well as one VPC's state: it takes the networks, ports and hosts, and reports
-drafts by path.
+The same checks serve a whole model and one VPC's state.
 """
 
 from __future__ import annotations

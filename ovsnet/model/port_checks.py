@@ -215,7 +215,7 @@ class PortChecker:
 def check_families(
     drafts: Drafts, base: Path, ports: Mapping[str, Port], vteps: Mapping[str, str], local: str | None = None
 ) -> None:
-    """``mixed-vtep-families``: the hosts of one VPC need VTEPs of one family, that of ``local`` or of the first host."""
+    """``mixed-vtep-families``: hosts of one VPC have VTEPs of one family, that of ``local`` or of the first host."""
     placed: dict[str, str] = {}
     for name, port in ports.items():
         if port.host is not None and port.host not in placed and parse_ip(vteps.get(port.host, "")):
