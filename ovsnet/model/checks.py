@@ -74,7 +74,7 @@ def check_name(drafts: Drafts, name: str, path: Path, *, on_key: bool = True) ->
     if NAME.fullmatch(name):
         return
     better = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_")[:63]
-    suggestion = f"Call it {shown(better)}." if better else "Use lower-case letters, digits, '_' and '-'."
+    suggestion = f"Call it '{better}'." if better else "Use lower-case letters, digits, '_' and '-'."
     drafts.add("invalid-name", path, f"{shown(name)} is no name", values={"suggestion": suggestion}, on_key=on_key)
 
 

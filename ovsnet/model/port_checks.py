@@ -196,7 +196,8 @@ class PortChecker:
             text = ip_text(cidr.first) if cidr.length == cidr.bits else str(cidr)
             fault = unusable_range(cidr)
             if fault:
-                self._invalid_address(text, (*place, "ip"), f"in {fault}")
+                reason = f"{text} is in {fault}"
+                self.drafts.add("invalid-address", (*place, "ip"), reason, values={"detail": " or range"})
                 continue
             key = (text, None if mac == own_mac else mac)
             first = seen.setdefault(key, (*place, "ip"))
