@@ -22,8 +22,8 @@ class UserError(Exception):
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that is wrong with a model.
 
-    ``code`` is stable and listed in ``docs/errors.md``. ``line`` and ``column`` count from 1 (0: no place known, as in a
-    request to an API). ``path`` is the place in the model, as ``vpcs.shop.ports.web1.ips[0]``.
+    ``code`` is stable and listed in ``docs/errors.md``. ``line`` and ``column`` count from 1 (0: no place
+    known, as in a request to an API). ``path`` is the place in the model, as ``vpcs.shop.ports.web1.ips[0]``.
     """
 
     code: str

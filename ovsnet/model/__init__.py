@@ -3,7 +3,7 @@
 from ovsnet.errors import ModelError, Problem, UserError
 from ovsnet.model.assign import assign, assignments_missing, complete
 from ovsnet.model.identity import derive_mac, link_local, port_id
-from ovsnet.model.loader import load
+from ovsnet.model.loader import load, load_assigned
 from ovsnet.model.lock import Lock, lock_path, read_lock, write_lock
 from ovsnet.model.states import canonical_state, check_state, check_states, decode_state, states_for_host, vpc_states
 from ovsnet.model.types import (
@@ -42,6 +42,7 @@ __all__ = [
     "derive_mac",
     "link_local",
     "load",
+    "load_assigned",
     "lock_path",
     "port_id",
     "read_lock",

@@ -36,17 +36,26 @@ def ip_text(packed: bytes) -> str:
 
 def not_unicast(packed: bytes) -> str | None:
     """Why an address cannot belong to an interface, as words that follow "is", or ``None`` if it can."""
+    return _not_unicast4(packed) if len(packed) == 4 else _not_unicast6(packed)
+
+
+def _not_unicast4(packed: bytes) -> str | None:
     first = packed[0]
-    if len(packed) == 4:
-        if first == 127:
-            return "a loopback address"
-        if first == 0:
-            return "in 0.0.0.0/8, which is no host's address"
-        if packed[:2] == b"\xa9\xfe":
-            return "a link-local address"
-        if 224 <= first < 240:
-            return "a multicast address"
-        return "the broadcast address" if packed == b"\xff\xff\xff\xff" else None
+    if first == 127:
+        return "a loopback address"
+    if first == 0:
+        return "in 0.0.0.0/8, which is no host's address"
+    if first == 169 and packed[1] == 254:
+        return "a link-local address"
+    if first < 224:
+        return None
+    if first < 240:
+        return "a multicast address"
+    return "the broadcast address" if packed == b"\xff\xff\xff\xff" else None
+
+
+def _not_unicast6(packed: bytes) -> str | None:
+    first = packed[0]
     if first == 255:
         return "a multicast address"
     if first == 254 and packed[1] & 0xC0 == 0x80:

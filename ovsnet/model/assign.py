@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import msgspec
 
-from ovsnet.errors import ModelError, Path, Problem
+from ovsnet.errors import Path, path_text
 from ovsnet.model.addresses import Cidr, ip_text, parse_cidr, parse_ip
 from ovsnet.model.checks import MAX_VNI
 from ovsnet.model.lock import Lock
 from ovsnet.model.nodes import Draft
-from ovsnet.model.problems import PROBLEMS
+from ovsnet.model.report import model_error
 from ovsnet.model.types import Model, Network, Port, Vpc
 
 FIRST_VNI = 10_000
@@ -78,7 +78,7 @@ def _locked(locked: tuple[str, ...], addresses: _Addresses) -> dict[Cidr, bytes]
 
 def apply_lock(model: Model, lock: Lock, drafts: list[Draft]) -> Model:
     """Fill in what the lock has assigned; a declared value that is assigned to another is a draft (and stays)."""
-    return _Assignment(model, lock, drafts).model(fresh=False)
+    return Assignment(model, lock, drafts).model(fresh=False)
 
 
 def assign(model: Model, lock: Lock) -> tuple[Model, Lock]:
@@ -88,26 +88,26 @@ def assign(model: Model, lock: Lock) -> tuple[Model, Lock]:
     (``subnet-full``, or a declared value that is assigned to another).
     """
     drafts: list[Draft] = []
-    work = _Assignment(model, lock, drafts)
+    work = Assignment(model, lock, drafts)
     complete = work.model(fresh=True)
     if drafts:
-        raise ModelError(_problem(draft) for draft in drafts)
-    return complete, Lock(networks=work.vnis, ports=work.ips)
+        raise model_error(drafts, None)
+    return complete, work.lock()
 
 
-def _problem(draft: Draft) -> Problem:
-    from ovsnet.model.loader import make_problem
+class Assignment:
+    """One pass over a model; problems go to ``drafts``."""
 
-    return make_problem(draft, None)
-
-
-class _Assignment:
     def __init__(self, model: Model, lock: Lock, drafts: list[Draft]) -> None:
         self.source = model
-        self.lock = lock
+        self.before = lock
         self.drafts = drafts
         self.vnis: dict[str, int] = {}
         self.ips: dict[str, tuple[str, ...]] = {}
+
+    def lock(self) -> Lock:
+        """What is in use of the old lock, and what is new."""
+        return Lock(networks=self.vnis, ports=self.ips)
 
     def model(self, *, fresh: bool) -> Model:
         """The model with locked values filled in, and with new ones too if ``fresh``."""
@@ -129,9 +129,8 @@ class _Assignment:
         for vpc, name, network in every:
             key = f"{vpc}/{name}"
             if network.vni is not None:
-                # A network that was assigned its VNI keeps it in the lock; one that declares it leaves the lock.
                 continue
-            vni = self.lock.networks.get(key)
+            vni = self.before.networks.get(key)
             if vni is None or not 1 <= vni <= MAX_VNI:
                 waiting.append((key, vpc, name))
                 continue
@@ -170,7 +169,7 @@ class _Assignment:
 
     def _settle(self, vpc: str, name: str, space: _Addresses) -> dict[Cidr, bytes]:
         """The locked addresses of a port, claimed."""
-        found = _locked(self.lock.ports.get(f"{vpc}/{name}", ()), space)
+        found = _locked(self.before.ports.get(f"{vpc}/{name}", ()), space)
         for packed in found.values():
             owner = space.owners.setdefault(packed, name)
             if owner != name:
@@ -196,37 +195,28 @@ class _Assignment:
             found[cidr] = packed
 
 
+def missing(model: Model) -> list[Draft]:
+    """``assignment-missing`` for every VNI and every port's addresses that are neither declared nor assigned."""
+    paths: list[Path] = []
+    for vpc, one in model.vpcs.items():
+        base = ("vpcs", vpc)
+        paths += [(*base, "networks", name, "vni") for name, network in one.networks.items() if network.vni is None]
+        paths += [(*base, "ports", name, "ips") for name, port in one.ports.items() if port.ips is None]
+    values = {
+        "command": "Declare it, or run 'ovsnet apply' or 'ovsnet lab up', which assign it and write the lock file."
+    }
+    reason = "it is neither declared nor assigned yet"
+    return [Draft("assignment-missing", path, reason, values, on_key=True) for path in paths]
+
+
 def assignments_missing(model: Model) -> list[str]:
     """The paths of what is neither declared nor assigned, as ``vpcs.shop.networks.web.vni``; empty if nothing."""
-    return [
-        *(
-            f"vpcs.{vpc}.networks.{name}.vni"
-            for vpc, one in model.vpcs.items()
-            for name, network in one.networks.items()
-            if network.vni is None
-        ),
-        *(
-            f"vpcs.{vpc}.ports.{name}.ips"
-            for vpc, one in model.vpcs.items()
-            for name, port in one.ports.items()
-            if port.ips is None
-        ),
-    ]
+    return [path_text(draft.path) for draft in missing(model)]
 
 
 def complete(model: Model) -> Model:
     """``model`` itself if nothing in it is left to assign; else raises ModelError (``assignment-missing``)."""
-    command = "Declare it, or run 'ovsnet apply' or 'ovsnet lab up' once: it is assigned and written to the lock file."
-    kind = PROBLEMS["assignment-missing"]
-    missing = assignments_missing(model)
-    if missing:
-        raise ModelError(
-            Problem(
-                code=kind.code,
-                path=path,
-                reason="it is neither declared nor assigned yet",
-                remedy=kind.remedy.format(command=command),
-            )
-            for path in missing
-        )
+    drafts = missing(model)
+    if drafts:
+        raise model_error(drafts, None)
     return model

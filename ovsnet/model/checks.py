@@ -1,7 +1,6 @@
 """What must hold between declared things; the checks also bring every address into canonical text.
 
-One :class:`Checker` serves a whole model as well as one VPC's state: it takes the networks, ports and hosts, and reports
-drafts by path.
+The same checks serve a whole model and one VPC's state.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ def check_name(drafts: Drafts, name: str, path: Path, *, on_key: bool = True) ->
     if NAME.fullmatch(name):
         return
     better = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_")[:63]
-    suggestion = f"Call it {shown(better)}." if better else "Use lower-case letters, digits, '_' and '-'."
+    suggestion = f"Call it '{better}'." if better else "Use lower-case letters, digits, '_' and '-'."
     drafts.add("invalid-name", path, f"{shown(name)} is no name", values={"suggestion": suggestion}, on_key=on_key)
 
 

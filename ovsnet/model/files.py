@@ -20,6 +20,7 @@ LOCK_SUFFIX = ".lock.yaml"
 SITE_KEYS = ("hosts", "underlay", "provider_networks")
 
 _JOINED = (("hosts",), ("vpcs",), ("vpcs", "*"), ("vpcs", "*", "networks"), ("vpcs", "*", "ports"))
+_MAPPING = {"wanted": "a mapping", "example": "for example 'hosts: {hv1: {vtep: 10.0.0.11}}'"}
 _MUST_AGREE = {"name", "tenant", "version"}
 
 
@@ -123,7 +124,7 @@ def union(roots: Sequence[Node], drafts: list[Draft]) -> Node:
             result = _join(result, root, (), drafts)
         else:
             wrong = root if root.kind != "mapping" else result
-            values = {"wanted": "a mapping"}
+            values = _MAPPING
             drafts.append(Draft("wrong-type", (), "this is no mapping of a model's keys", values, at=wrong))
     return result
 
@@ -137,7 +138,7 @@ def _join(first: Node, second: Node, path: Path, drafts: list[Draft]) -> Node:
             joined.entries[key] = (key_node, value)
         elif _is_joined(place) and there[1].kind == value.kind == "mapping":
             joined.entries[key] = (there[0], _join(there[1], value, place, drafts))
-        elif not (value.is_null or key.startswith("x-") or _agree(key, place, there[1], value)):
+        elif not (value.is_null or _ignored(key, path) or _agree(key, place, there[1], value)):
             what = f"{shown(key)} is {shown(there[1].text)}" if key in _MUST_AGREE else f"{shown(key)} is declared"
             reason = f"{what} in another place already"
             drafts.append(Draft("duplicate-declaration", place, reason, at=key_node, other=there[0]))
@@ -151,6 +152,11 @@ def _is_joined(path: Path) -> bool:
     )
 
 
+def _ignored(key: str, path: Path) -> bool:
+    """True for ``x-`` keys of an object; in a collection they are names like others."""
+    return key.startswith("x-") and len(path) in {0, 2}
+
+
 def _agree(key: str, path: Path, first: Node, second: Node) -> bool:
     return key in _MUST_AGREE and len(path) in {1, 3} and first.text == second.text
 
@@ -159,7 +165,7 @@ def apply_site(root: Node, site: Node, drafts: list[Draft]) -> Node:
     """The model with the site's hosts, underlay and provider networks in the place of its own."""
     if root.kind != "mapping" or site.kind != "mapping":
         wrong = site if site.kind != "mapping" else root
-        drafts.append(Draft("wrong-type", (), "this is no mapping of keys", {"wanted": "a mapping"}, at=wrong))
+        drafts.append(Draft("wrong-type", (), "this is no mapping of keys", _MAPPING, at=wrong))
         return root
     for key, (key_node, _) in site.entries.items():
         if key not in {*SITE_KEYS, "version", "name"} and not key.startswith("x-"):

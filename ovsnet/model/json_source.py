@@ -1,4 +1,4 @@
-"""JSON text to nodes (RFC 8259). Only for what the quick path refuses: this one knows places and finds every problem."""
+"""JSON text to nodes (RFC 8259). For what the quick path refuses: this one knows places and finds every problem."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from ovsnet.errors import ModelError, Path, Problem, path_text, place_text
-from ovsnet.model.assign import apply_lock
+from ovsnet.errors import Path
+from ovsnet.model.assign import Assignment, apply_lock, missing
 from ovsnet.model.checks import Drafts, check_hosts, check_name, check_network, check_underlay
 from ovsnet.model.files import (
     SITE_KEYS,
@@ -24,10 +24,10 @@ from ovsnet.model.files import (
     read_sources,
     union,
 )
-from ovsnet.model.lock import Lock, lock_path, read_lock
-from ovsnet.model.nodes import Draft, Node, find, mark
+from ovsnet.model.lock import Lock, lock_path, read_lock, write_lock
+from ovsnet.model.nodes import Draft, Node, mark
 from ovsnet.model.port_checks import PortChecker, check_families
-from ovsnet.model.problems import PROBLEMS
+from ovsnet.model.report import model_error
 from ovsnet.model.structure import BAD, build, convert_plain
 from ovsnet.model.types import Model
 
@@ -39,26 +39,85 @@ def load(paths: Paths, site: str | PathLike[str] | None = None) -> Model:
 
     Addresses come out canonical, every port has its id and MAC, and what the lock file beside the first path has
     assigned is filled in; a VNI or ``ips`` that is neither declared nor assigned yet is ``None`` (see
-    :func:`ovsnet.model.assign` and :func:`ovsnet.model.complete`). Raises ModelError with all problems at once.
+    :func:`load_assigned`). Raises ModelError with all problems at once.
     """
-    files = [FilePath(paths)] if isinstance(paths, str | PathLike) else [FilePath(path) for path in paths]
-    if not files:
-        raise ModelError([make_problem(Draft("unreadable-file", (), "no file is named"), None)])
-    lock = read_lock(lock_path(files))
+    return _Loading(paths, site).model()
+
+
+def load_assigned(paths: Paths, site: str | PathLike[str] | None = None, *, write: bool = False) -> Model:
+    """As :func:`load`, and complete: no VNI and no ``ips`` is ``None``.
+
+    With ``write`` what is left out is assigned and kept in the lock file; without it, a model that needs more than the
+    lock file has is refused. Raises ModelError (``assignment-missing``, ``subnet-full``), and UserError if the lock
+    file cannot be written.
+    """
+    loading = _Loading(paths, site)
+    model = loading.model()
     drafts: list[Draft] = []
-    sources = read_sources(files, drafts)
-    site_sources = read_sources([FilePath(site)], drafts) if site is not None else []
-    name = default_name(files[0])
-    if not drafts:
-        model = _load_plain(sources, site_sources, name)
-        checked = model and check_model(model, [], lock)
-        if checked and not checked.drafts:
-            return checked.model
-    return _load_nodes(sources, site_sources, name, lock, drafts)
+    if write:
+        work = Assignment(model, loading.lock, drafts)
+        model = work.model(fresh=True)
+    else:
+        drafts = missing(model)
+    if drafts:
+        raise model_error(drafts, loading.root(), loading.order)
+    if write:
+        write_lock(loading.lock_file, work.lock())
+    return model
 
 
-def _load_plain(sources: Sequence[Source], site_sources: Sequence[Source], name: str) -> Model | None:
-    """The quick path: one JSON file, perhaps a site; ``None`` leaves it, and all complaints, to the other."""
+class _Loading:
+    """One reading of a model's files."""
+
+    def __init__(self, paths: Paths, site: str | PathLike[str] | None) -> None:
+        files = [FilePath(paths)] if isinstance(paths, str | PathLike) else [FilePath(path) for path in paths]
+        if not files:
+            raise model_error([Draft("unreadable-file", (), "no file is named")], None)
+        self.name = default_name(files[0])
+        self.lock_file = lock_path(files)
+        self.lock = read_lock(self.lock_file)
+        self.drafts: list[Draft] = []
+        self.sources = read_sources(files, self.drafts)
+        self.sites = read_sources([FilePath(site)], self.drafts) if site is not None else []
+        self.order = {source.name: index for index, source in enumerate([*self.sources, *self.sites])}
+        self.whole = not self.drafts
+
+    def model(self) -> Model:
+        """The checked model; JSON goes a quick way, which leaves every complaint to the other."""
+        plain = _plain_model(self.sources, self.sites, self.name) if self.whole else None
+        if plain is not None:
+            checked = check_model(plain, [], self.lock)
+            if not checked.drafts:
+                return checked.model
+        root = self.root()
+        model = build(root, Model, self.drafts)
+        if self.whole:  # with a file missing, references into it would only add noise
+            checked = check_model(model, self.drafts, self.lock)
+            self.drafts += checked.drafts
+            model = checked.model
+        if self.drafts:
+            raise model_error(self.drafts, root, self.order)
+        return model
+
+    def root(self) -> Node:
+        """The union of the files as nodes. Raises ModelError if there is none."""
+        roots = [root for source in self.sources if (root := parse(source, self.drafts)) is not None]
+        sites = [root for source in self.sites if (root := parse(source, self.drafts)) is not None]
+        for root in [*roots, *sites]:
+            check_version(root, self.drafts)
+        self.whole = self.whole and len(roots) == len(self.sources) and len(sites) == len(self.sites)
+        if not roots:
+            raise model_error(self.drafts, None, self.order)
+        root = union(roots, self.drafts)
+        if sites:
+            root = apply_site(root, union(sites, self.drafts), self.drafts)
+        if root.kind == "mapping" and "name" not in root.entries:
+            root.entries["name"] = (mark(root.file), Node("quoted", root.file, 1, 1, text=self.name))
+        return root
+
+
+def _plain_model(sources: Sequence[Source], site_sources: Sequence[Source], name: str) -> Model | None:
+    """The quick way: one JSON file, perhaps a site in JSON; ``None`` where it does not apply."""
     if len(sources) != 1:
         return None
     raw = plain_json(sources[0])
@@ -73,33 +132,6 @@ def _load_plain(sources: Sequence[Source], site_sources: Sequence[Source], name:
     raw = {key: value for key, value in raw.items() if not key.startswith("x-")}
     raw.setdefault("name", name)
     return convert_plain(raw, Model)
-
-
-def _load_nodes(
-    sources: Sequence[Source], site_sources: Sequence[Source], name: str, lock: Lock, drafts: list[Draft]
-) -> Model:
-    roots = [root for source in sources if (root := parse(source, drafts)) is not None]
-    sites = [root for source in site_sources if (root := parse(source, drafts)) is not None]
-    for root in [*roots, *sites]:
-        check_version(root, drafts)
-    order = {source.name: index for index, source in enumerate([*sources, *site_sources])}
-    if not roots:
-        raise model_error(drafts, None, order)
-    root = union(roots, drafts)
-    if sites:
-        root = apply_site(root, union(sites, drafts), drafts)
-    if root.kind == "mapping" and "name" not in root.entries:
-        place = mark(root.file)
-        root.entries["name"] = (place, Node("quoted", root.file, 1, 1, text=name))
-    whole = len(roots) == len(sources) and len(sites) == len(site_sources)
-    model = build(root, Model, drafts)
-    if whole:  # with a file missing, references into it would only add noise
-        checked = check_model(model, drafts, lock)
-        drafts = [*drafts, *checked.drafts]
-        model = checked.model
-    if drafts:
-        raise model_error(drafts, root, order)
-    return model
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,33 +168,3 @@ def check_model(model: Model, structural: list[Draft], lock: Lock) -> Checked:
     if not drafts.found and not structural:
         model = apply_lock(model, lock, drafts.found)
     return Checked(model, drafts.found)
-
-
-def make_problem(draft: Draft, root: Node | None) -> Problem:
-    """The problem that a draft describes, with its place in ``root``'s text where there is one."""
-    at = draft.at
-    if at is None and root is not None:
-        at = find(root, draft.path, on_key=draft.on_key)
-    other = draft.other
-    if isinstance(other, tuple):
-        other = None if root is None else find(root, other, on_key=draft.other_on_key)
-    reason = draft.reason
-    if other is not None:
-        reason += f" ({place_text(other.file, other.line, other.column)})"
-    return Problem(
-        code=draft.code,
-        file=at.file if at else "",
-        line=at.line if at else 0,
-        column=at.column if at else 0,
-        path=path_text(draft.path),
-        reason=reason,
-        remedy=PROBLEMS[draft.code].remedy.format_map(draft.values),
-    )
-
-
-def model_error(drafts: Sequence[Draft], root: Node | None, order: dict[str, int]) -> ModelError:
-    """All problems, sorted by file and place; ``order``: the files in the order in which they were named."""
-    problems = {make_problem(draft, root): None for draft in drafts}
-    return ModelError(
-        sorted(problems, key=lambda one: (order.get(one.file, -1), one.file, one.line, one.column, one.code))
-    )

@@ -11,8 +11,9 @@ import msgspec
 
 from ovsnet.errors import ModelError, Problem, UserError, shown
 from ovsnet.model.files import LOCK_SUFFIX, SUFFIXES, default_name
-from ovsnet.model.nodes import Draft
+from ovsnet.model.nodes import Draft, SourceError
 from ovsnet.model.problems import PROBLEMS
+from ovsnet.model.report import make_problem
 from ovsnet.model.structure import build
 from ovsnet.model.types import Declared
 from ovsnet.model.yaml_source import read_yaml
@@ -61,9 +62,6 @@ def read_lock(path: Path) -> Lock:
 
 def _read_edited(path: Path, data: bytes) -> Lock:
     """Any YAML that means the same: somebody may have edited the file."""
-    from ovsnet.model.loader import make_problem
-    from ovsnet.model.nodes import SourceError
-
     drafts: list[Draft] = []
     try:
         root = read_yaml(data.decode(), str(path), drafts)

@@ -196,7 +196,8 @@ class PortChecker:
             text = ip_text(cidr.first) if cidr.length == cidr.bits else str(cidr)
             fault = unusable_range(cidr)
             if fault:
-                self._invalid_address(text, (*place, "ip"), f"in {fault}")
+                reason = f"{text} is in {fault}"
+                self.drafts.add("invalid-address", (*place, "ip"), reason, values={"detail": " or range"})
                 continue
             key = (text, None if mac == own_mac else mac)
             first = seen.setdefault(key, (*place, "ip"))
@@ -215,7 +216,7 @@ class PortChecker:
 def check_families(
     drafts: Drafts, base: Path, ports: Mapping[str, Port], vteps: Mapping[str, str], local: str | None = None
 ) -> None:
-    """``mixed-vtep-families``: the hosts of one VPC need VTEPs of one family, that of ``local`` or of the first host."""
+    """``mixed-vtep-families``: hosts of one VPC have VTEPs of one family, that of ``local`` or of the first host."""
     placed: dict[str, str] = {}
     for name, port in ports.items():
         if port.host is not None and port.host not in placed and parse_ip(vteps.get(port.host, "")):

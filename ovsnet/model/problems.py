@@ -78,7 +78,7 @@ _KINDS = (
         "wrong-type",
         "A value of another type is needed",
         "For example text where a list belongs, or a quoted number.",
-        "Give {wanted}.",
+        "Give {wanted}, {example}.",
         OBJECTS,
     ),
     ProblemKind(

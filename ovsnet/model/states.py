@@ -10,9 +10,9 @@ from ovsnet.errors import ModelError, Path, Problem, path_text
 from ovsnet.model.assign import complete
 from ovsnet.model.checks import Drafts, check_name, check_network, check_vteps
 from ovsnet.model.json_source import read_json
-from ovsnet.model.loader import make_problem, model_error
 from ovsnet.model.nodes import Draft, SourceError, mark
 from ovsnet.model.port_checks import PortChecker, check_families
+from ovsnet.model.report import make_problem, model_error
 from ovsnet.model.structure import build
 from ovsnet.model.types import Model, VpcState
 
@@ -74,7 +74,7 @@ def decode_state(body: bytes, source: str = "request") -> VpcState:
     except SourceError as error:
         drafts.append(error.draft)
     if drafts or state is None:
-        raise model_error(drafts, root, {})
+        raise model_error(drafts, root)
     return state
 
 

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import inspect
 
 from ovsnet.errors import Path, path_text, shown
+from ovsnet.model.fields import doc_of
 from ovsnet.model.nodes import Draft, Node
 from ovsnet.model.types import AllowedAddress, Declared, Host, Model, Network, Port, Subnet, Underlay, Vpc, VpcState
 
@@ -39,15 +40,12 @@ RESERVED: dict[type, frozenset[str]] = {
 
 RESERVED_VALUES: dict[tuple[type, str], frozenset[str]] = {(Underlay, "encapsulation"): frozenset({"geneve"})}
 
-_EXAMPLES: dict[tuple[type, str], str] = {
-    (Host, "vtep"): "the address of its tunnel end, as in 'vtep: 10.0.0.11'",
-    (Subnet, "cidr"): "its range, as in 'cidr: 192.168.1.0/24'",
-    (Port, "network"): "the network it is in, as in 'network: web'",
-    (AllowedAddress, "ip"): "the address, as in 'ip: 10.50.0.0/16'",
-}
+_TOP = "for example 'version: 1'"
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 _BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _NOTHING = object()
+
+_SPOKEN: dict[type, str] = {Vpc: "VPC", AllowedAddress: "allowed address", VpcState: "VPC's state"}
 
 T = TypeVar("T", bound=Declared)
 
@@ -66,6 +64,12 @@ def _fields(cls: type[Declared]) -> dict[str, inspect.Field]:
     return {field.encode_name: field for field in info.fields}
 
 
+def _example(cls: type, key: str) -> str:
+    """How the key is written, in quotes."""
+    doc = doc_of(cls, key)
+    return shown(f"{key}: {doc.example}" if doc else f"{key}: ...")
+
+
 class _Converter:
     def __init__(self, drafts: list[Draft]) -> None:
         self.drafts = drafts
@@ -76,7 +80,7 @@ class _Converter:
         values: dict[str, Any] = {}
         if node.kind != "mapping":
             if not (node.is_null and not any(field.required for field in fields.values())):
-                self._wrong(node, path, "a mapping")
+                self._wrong(node, path, "a mapping", "" if path else _TOP)
         else:
             for key, (key_node, value) in node.entries.items():
                 if key.startswith("x-") or (cls is Model and key == "version"):  # the version is checked file by file
@@ -90,8 +94,8 @@ class _Converter:
             for key, field in fields.items():
                 if field.required and key not in node.entries:
                     reason = f"{path_text(path) or 'the model'} has no {shown(key)}"
-                    example = _EXAMPLES.get((cls, key), f"'{key}'")
-                    self.drafts.append(Draft("missing-key", path, reason, {"example": example}, on_key=True))
+                    example = {"example": _example(cls, key)}
+                    self.drafts.append(Draft("missing-key", path, reason, example, at=node))
         for key, field in fields.items():
             if field.required and key not in values:
                 values[key] = BAD if isinstance(field.type, inspect.StrType) else 0
@@ -102,7 +106,12 @@ class _Converter:
         if refused and value.text in refused and value.kind in {"plain", "quoted"}:
             self._reserved(f"'{key}: {value.text}'", value, path)
             return _NOTHING
-        return self._value(value, _fields(cls)[key].type, path)
+        known = len(self.drafts)
+        converted = self._value(value, _fields(cls)[key].type, path)
+        for draft in self.drafts[known:]:
+            if draft.code == "wrong-type" and "example" not in draft.values:
+                draft.values["example"] = f"for example {_example(cls, key)}"
+        return converted
 
     def _strange_key(self, cls: type[Declared], key: str, node: Node, path: Path) -> None:
         if key in RESERVED.get(cls, ()):
@@ -114,15 +123,15 @@ class _Converter:
             suggestion = f"Did you mean {shown(close[0])}?"
         else:
             suggestion = "Remove it, or use one of: " + ", ".join(known) + "."
-        kind = KINDS.get(cls, cls.__name__.lower())
-        reason = f"{shown(key)} is no key of {'an' if kind[0] in 'aeiou' else 'a'} {kind.replace('_', ' ')}"
+        kind = _SPOKEN.get(cls, cls.__name__.lower())
+        reason = f"{shown(key)} is no key of {'an' if kind[0] in 'aeiou' else 'a'} {kind}"
         self.drafts.append(Draft("unknown-key", (*path, key), reason, {"suggestion": suggestion}, at=node))
 
     def _reserved(self, what: str, node: Node, path: Path) -> None:
         reason = f"{what} is reserved, and not enforced by this version"
         self.drafts.append(Draft("reserved-not-enforced", path, reason, {"key": what}, at=node))
 
-    def _wrong(self, node: Node, path: Path, wanted: str) -> Any:
+    def _wrong(self, node: Node, path: Path, wanted: str, example: str = "") -> Any:
         if node.is_null:
             found = "nothing"
         elif node.kind in {"mapping", "list"}:
@@ -130,7 +139,8 @@ class _Converter:
         else:
             found = shown(node.text) + (", which is text," if node.kind == "quoted" else "")
         reason = f"{found} stands here, where {wanted} is needed"
-        self.drafts.append(Draft("wrong-type", path, reason, {"wanted": wanted}, at=node))
+        values = {"wanted": wanted} | ({"example": example} if example else {})
+        self.drafts.append(Draft("wrong-type", path, reason, values, at=node))
         return _NOTHING
 
     def _value(self, node: Node, kind: inspect.Type, path: Path) -> Any:
@@ -153,8 +163,6 @@ class _Converter:
             return self._wrong(node, path, "a mapping")
         result: dict[str, Any] = {}
         for key, (_, value) in node.entries.items():
-            if key.startswith("x-"):
-                continue
             converted = self._value(value, kind.value_type, (*path, key))
             if converted is not _NOTHING:
                 result[key] = converted
@@ -177,20 +185,6 @@ class _Converter:
             wanted = " or ".join(shown(value) for value in kind.values)
             return node.text if text and node.text in kind.values else self._wrong(node, path, wanted)
         return node.text if text else self._wrong(node, path, "text")
-
-
-KINDS: dict[type, str] = {
-    Model: "model",
-    Underlay: "underlay",
-    Host: "host",
-    Vpc: "vpc",
-    Network: "network",
-    Subnet: "subnet",
-    Port: "port",
-    AllowedAddress: "allowed_address",
-    VpcState: "state",
-}
-"""What each type is called in messages and in the table of problems."""
 
 
 def convert_plain(raw: Any, cls: type[T]) -> T | None:

@@ -28,6 +28,8 @@ def read_yaml(text: str, file: str, drafts: list[Draft]) -> Node | None:
         where = error.problem_mark or error.context_mark
         at = mark(file, where.line + 1, where.column + 1) if where else mark(file)
         reason = " ".join(part for part in (error.context, error.problem) if part)
+        if where and text[where.index : where.index + 1] == "\t":
+            reason = "a tab stands here, and YAML indents with spaces"
         raise SourceError(Draft("syntax-error", (), reason, at=at)) from None
     except yaml.YAMLError as error:
         raise SourceError(Draft("syntax-error", (), str(error).splitlines()[0], at=mark(file))) from None

@@ -1,0 +1,90 @@
+"""What each key means, with an example: for the schema, the reference page and the remedies of messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ovsnet.model.types import AllowedAddress, Host, Labelled, Model, Network, Port, Subnet, Underlay, Vpc, VpcState
+
+NAME_PATTERN = "^[a-z0-9][a-z0-9_-]{0,62}$"
+MAC_PATTERN = "^[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}$"
+CIDR_PATTERN = "^[0-9A-Fa-f.:]+/[0-9]{1,3}$"
+IP_PATTERN = "^[0-9A-Fa-f.:]+$"
+IP_OR_CIDR_PATTERN = "^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$"
+UUID_PATTERN = "^[0-9A-Fa-f]{8}-?([0-9A-Fa-f]{4}-?){3}[0-9A-Fa-f]{12}$"
+
+
+@dataclass(frozen=True, slots=True)
+class Doc:
+    """A key's meaning, an example of its value as written in YAML, and the bounds that the schema can express.
+
+    ``pattern``: of the text, or of a list's items, or of a mapping's keys.
+    """
+
+    text: str
+    example: str
+    pattern: str = ""
+    least: int | None = None
+    most: int | None = None
+
+
+FIELDS: dict[tuple[type, str], Doc] = {
+    (Labelled, "labels"): Doc("Free text by key, for people and programs.", "{rack: r1}"),
+    (Labelled, "description"): Doc("Free text for people.", "the shop's front end"),
+    (Model, "version"): Doc("The version of this language; every file says it.", "1"),
+    (Model, "name"): Doc("Who owns what is declared; left out, the first file's stem.", "shop-demo", NAME_PATTERN),
+    (Model, "underlay"): Doc("The physical network that carries the tunnels.", "{mtu: 1500}"),
+    (Model, "hosts"): Doc("The hypervisors by name.", "{hv1: {vtep: 10.0.0.11}}", NAME_PATTERN),
+    (Model, "vpcs"): Doc("The tenants' isolated domains by name.", "{shop: {networks: {}, ports: {}}}", NAME_PATTERN),
+    (Underlay, "mtu"): Doc(
+        "The underlay's MTU in bytes. Tunnelled packets may be 50 bytes smaller over IPv4, 70 over IPv6.",
+        "1500",
+        least=1350,
+        most=65535,
+    ),
+    (Underlay, "encapsulation"): Doc("How packets travel between hosts.", "vxlan"),
+    (Host, "vtep"): Doc("The IPv4 or IPv6 address of the host's tunnel end.", "10.0.0.11", IP_PATTERN),
+    (Vpc, "tenant"): Doc("Whose it is; left out, the VPC's name.", "acme", NAME_PATTERN),
+    (Vpc, "networks"): Doc("The VPC's L2 segments by name.", "{web: {vni: 5001}}", NAME_PATTERN),
+    (Vpc, "ports"): Doc("The VPC's virtual NICs by name.", "{web1: {network: web, host: hv1}}", NAME_PATTERN),
+    (Network, "vni"): Doc(
+        "The VXLAN network identifier, one in the whole site; left out, it is assigned and kept in the lock file.",
+        "5001",
+        least=1,
+        most=0xFFFFFF,
+    ),
+    (Network, "subnets"): Doc("The address ranges of the network, IPv4 and IPv6.", "[{cidr: 192.168.1.0/24}]"),
+    (Subnet, "cidr"): Doc("The range, without host bits.", "192.168.1.0/24", CIDR_PATTERN),
+    (Subnet, "gateway"): Doc("The default gateway, which no port may have as its address.", "192.168.1.1", IP_PATTERN),
+    (Port, "network"): Doc("The network of the same VPC that the port is in.", "web", NAME_PATTERN),
+    (Port, "host"): Doc("The host that it runs on; left out, it is delivered to nobody.", "hv1", NAME_PATTERN),
+    (Port, "mac"): Doc("Its MAC address; left out, one that follows from its id.", "02:00:00:00:01:01", MAC_PATTERN),
+    (Port, "ips"): Doc(
+        "Its addresses; left out, one of each subnet is assigned and kept in the lock file; an empty list means none.",
+        "[192.168.1.11]",
+        IP_PATTERN,
+    ),
+    (Port, "allowed_addresses"): Doc(
+        "Further addresses that it may send from; nothing is delivered to it for them.", "[{ip: 10.50.0.0/16}]"
+    ),
+    (Port, "port_security"): Doc("False lets it send from any address.", "true"),
+    (Port, "id"): Doc(
+        "The UUID that is the interface's iface-id; left out, UUIDv5 of VPC/NAME.",
+        "6c1f2b9e-0d5a-4f6e-9a57-0c8f8f0e7f11",
+        UUID_PATTERN,
+    ),
+    (AllowedAddress, "ip"): Doc("An address or a range.", "10.50.0.0/16", IP_OR_CIDR_PATTERN),
+    (AllowedAddress, "mac"): Doc("The MAC it sends with; left out, the port's own.", "02:00:00:00:01:01", MAC_PATTERN),
+    (VpcState, "name"): Doc("The VPC's name.", "shop", NAME_PATTERN),
+    (VpcState, "revision"): Doc("Counts up with every change.", "7", least=0),
+    (VpcState, "owner"): Doc("The model's name, or the API client.", "shop-demo"),
+    (VpcState, "networks"): Doc("All networks of the VPC, with their VNIs.", "{web: {vni: 5001}}", NAME_PATTERN),
+    (VpcState, "ports"): Doc("All ports of the VPC, with ids, MACs and addresses.", "{}", NAME_PATTERN),
+    (VpcState, "hosts"): Doc("The VTEP address of every host that has a port of it.", "{hv1: 10.0.0.11}", NAME_PATTERN),
+}
+"""The documentation of every key of every type; that of Labelled holds for the types below it."""
+
+
+def doc_of(cls: type, key: str) -> Doc | None:
+    """The documentation of a key, its own or inherited."""
+    return next((FIELDS[base, key] for base in cls.__mro__ if (base, key) in FIELDS), None)
