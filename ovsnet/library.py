@@ -5,7 +5,7 @@ from __future__ import annotations
 from ovsnet.compiler import Desired, compile_states
 from ovsnet.errors import UserError
 from ovsnet.facts import Facts
-from ovsnet.model import Model, states_for_host
+from ovsnet.model import Host, Model, states_for_host
 from ovsnet.model.numbers import ip_int, mac_int
 from ovsnet.pipeline import fields as f
 from ovsnet.pipeline.fields import Field
@@ -19,11 +19,17 @@ def compile(model: Model, host: str, facts: Facts | None = None) -> Desired:
     ``facts`` are its switch's OpenFlow ports; left out, ports are numbered as ``assumed_facts`` does, for reading.
     Raises UserError for an unknown host, ModelError (``assignment-missing``) for a model that is not complete.
     """
+    host_of(model, host)
+    states = states_for_host(model, host)
+    return compile_states(states.values(), host, facts or assumed_facts(model, host))
+
+
+def host_of(model: Model, host: str) -> Host:
+    """The declared host of that name. Raises UserError that names those there are."""
     if host not in model.hosts:
         known = ", ".join(sorted(model.hosts)) or "none"
         raise UserError(f"{host} is not a host of the model. Name one of: {known}.")
-    states = states_for_host(model, host)
-    return compile_states(states.values(), host, facts or assumed_facts(model, host))
+    return model.hosts[host]
 
 
 def assumed_facts(model: Model, host: str) -> Facts:
