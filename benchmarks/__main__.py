@@ -1,0 +1,83 @@
+"""``make bench``: every measure in one run on one machine, as a table and as JSON.
+
+python -m benchmarks [--sizes 10000,100000] [--rounds 5] [--out results.json] [--only install,change]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import change, install
+from benchmarks.common import Measure
+
+
+def machine() -> dict[str, str]:
+    """What the figures were measured on."""
+    version = subprocess.run(["ovs-vswitchd", "--version"], capture_output=True, text=True, check=True).stdout
+    model = next((line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if "model name" in line), "unknown")
+    return {
+        "cpu": model,
+        "cores": str(os.cpu_count()),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "ovs": version.splitlines()[0],
+    }
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines()
+
+
+def show(measures: list[Measure], about: dict[str, str]) -> None:
+    """The table, with what it was measured on."""
+    table = Table(title=", ".join(f"{key} {value}" for key, value in about.items()))
+    for column in ("measure", "median", "least", "most", "samples", "budget", ""):
+        table.add_column(column, justify="left" if column in ("measure", "") else "right")
+    for one in measures:
+        figures = [f"{value:.4g} {one.unit}" for value in (one.median, one.least, one.most)]
+        budget = "" if one.budget is None else f"<= {one.budget:g} {one.unit}"
+        verdict = {None: "", True: "met", False: "MISSED"}[one.met]
+        table.add_row(one.name, *figures, str(one.samples), budget, verdict)
+    Console().print(table)
+
+
+def main() -> int:
+    """Run the measures asked for; exit code 1 when a budget is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", default="10000,100000", help="numbers of flows to install")
+    parser.add_argument("--endpoints", default="1000,10000", help="sizes of the VPC in which one port changes")
+    parser.add_argument("--rounds", type=int, default=5, help="installs of each size and way")
+    parser.add_argument("--changes", type=int, default=50, help="one-port changes of each size")
+    parser.add_argument("--out", type=Path, help="also write JSON here")
+    parser.add_argument("--only", default="install,change", help="which measures")
+    asked = parser.parse_args()
+    only = asked.only.split(",")
+
+    def say(text: str) -> None:
+        sys.stderr.write(f"{text}\n")
+
+    measures: list[Measure] = []
+    if "install" in only:
+        measures += install.run([int(size) for size in asked.sizes.split(",")], asked.rounds, say)
+    if "change" in only:
+        measures += change.run([int(size) for size in asked.endpoints.split(",")], asked.changes, say)
+    about = machine()
+    show(measures, about)
+    if asked.out:
+        figures = [asdict(one) | {"met": one.met} for one in measures]
+        asked.out.write_text(json.dumps({"machine": about, "measures": figures}, indent=2) + "\n")
+    return 1 if any(one.met is False for one in measures) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
