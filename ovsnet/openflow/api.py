@@ -97,8 +97,9 @@ class SwitchPort(Protocol):
     def apply_bundle(self, make_payload: PayloadMaker, count: int, timeout: float = 60.0) -> BundleResult:
         """Apply ``count`` messages as one ordered, atomic bundle (OpenFlow 1.4, 6.8), and wait for a barrier.
 
-        A refusal is a result, not an exception. After SwitchDisconnected or SwitchTimeout the bundle may or may not
-        hold, if its commit was sent: read the tables back.
+        A refusal is a result, not an exception. The switch names every message that it cannot read or execute; of those
+        that only fail when they are executed (a full table) it names the first. After SwitchDisconnected or
+        SwitchTimeout the bundle holds as a whole or not at all, and nobody knows which: read the tables back.
         """
 
     def barrier(self, timeout: float = 10.0) -> None:
@@ -107,7 +108,7 @@ class SwitchPort(Protocol):
     def dump_flows(
         self, cookie: int = 0, cookie_mask: int = 0, table: int = ALL_TABLES, timeout: float = 60.0
     ) -> list[bytes]:
-        """The flows whose cookie is ``cookie`` under ``cookie_mask``: OFPMP_FLOW bodies, for ``dump.parse_flow_stats``."""
+        """The flows whose cookie is ``cookie`` under the mask: OFPMP_FLOW bodies, for ``dump.parse_flow_stats``."""
 
     def enforced(self, revisions: Mapping[str, int]) -> None:
         """Tell apps beside ours that the switch now enforces these revisions, by VPC (EventEnforced)."""

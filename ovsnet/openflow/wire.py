@@ -1,4 +1,4 @@
-"""The few OpenFlow 1.4 messages that the connection itself speaks, as bytes (OpenFlow specification 1.4.0, section 7)."""
+"""The few OpenFlow 1.4 messages that the connection itself speaks, as bytes (specification 1.4.0, section 7)."""
 
 from __future__ import annotations
 

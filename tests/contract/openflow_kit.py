@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import select
+import socket
 import struct
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -79,3 +83,63 @@ def until(condition: Callable[[], object], timeout: float = 5.0) -> float:
         assert time.monotonic() - start < timeout, "the condition did not come true"
         time.sleep(0.005)
     return time.monotonic() - start
+
+
+class Proxy:
+    """A relay to a switch's socket that can be cut or made silent, and that may hand on a few bytes at a time."""
+
+    def __init__(self, path: Path, target: str, piece: int = 1 << 16) -> None:
+        self.target = f"unix:{path}"
+        self._upstream = target.removeprefix("unix:")
+        self._piece = piece
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(str(path))
+        self._server.listen(16)
+        self._lock = threading.Lock()
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._stopping = False
+        self.frozen = False
+        self.seen: list[bytes] = []  # what the app sent, by reception
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def cut(self) -> None:
+        with self._lock:
+            pairs, self._pairs = self._pairs, []
+        for sock in (sock for pair in pairs for sock in pair):
+            sock.close()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._thread.join()
+        self.cut()
+        self._server.close()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            with self._lock:
+                peers = {a: b for pair in self._pairs for a, b in (pair, pair[::-1])}
+                ready = [self._server, *peers] if not self.frozen else [self._server]
+                with contextlib.suppress(OSError, ValueError):
+                    ready = select.select(ready, [], [], 0)[0]
+                    for sock in ready:
+                        self._serve(sock, peers)
+            if not ready:
+                time.sleep(0.001)
+
+    def _serve(self, sock: socket.socket, peers: dict[socket.socket, socket.socket]) -> None:
+        if sock is self._server:
+            ours = self._server.accept()[0]
+            theirs = socket.socket(socket.AF_UNIX)
+            theirs.connect(self._upstream)
+            self._pairs.append((ours, theirs))
+            return
+        data = sock.recv(self._piece)
+        if any(pair[0] is sock for pair in self._pairs):
+            self.seen.append(data)
+        if data:
+            peers[sock].sendall(data)
+        else:
+            self._pairs = [pair for pair in self._pairs if sock not in pair]
+            sock.close()
+            peers[sock].close()
