@@ -265,8 +265,13 @@ class SwitchProcess:
         """One child from start to end; returns how it ended."""
         ours, theirs = socket.socketpair()
         channel = _Channel(ours)
-        with theirs:
-            child = _spawn(theirs, self.target, self._timing)
+        try:
+            with theirs:
+                child = _spawn(theirs, self.target, self._timing)
+        except OSError as error:
+            channel.close()
+            self._last_error = f"its process cannot be started: {error.strerror or error}"
+            return self._last_error
         with self._changed:
             self._child = child
             self._channel = None if self._stopping else channel

@@ -229,3 +229,12 @@ def test_the_child_imports_no_web_model_or_bus_code_and_the_parent_no_os_ken() -
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert run.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("make", ["app.start_app", "process.SwitchProcess"])
+def test_a_program_that_forgets_to_stop_ends_quietly(switch: OvsInstance, make: str) -> None:
+    module, name = make.split(".")
+    target = switch.mgmt_target("br-int")
+    code = f"from ovsnet.openflow.{module} import {name} as make; make({target!r}).wait_connected(10)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15, check=True)
+    assert run.stdout + run.stderr == ""
