@@ -35,8 +35,9 @@ class Timing:
 class Refusal:
     """One OpenFlow error that answers a bundle.
 
-    ``index`` is the position of the refused message in the payload; ``None`` when the switch refused the bundle as a
-    whole. ``type`` and ``code`` are OpenFlow's (OpenFlow 1.4, 7.5.4); ``data`` begins with the refused message.
+    ``index`` is the position of the refused message in the payload; ``None`` when no message is to blame, but the
+    bundle as a whole was refused (as when it stood idle for longer than the switch allows): it may be tried again.
+    ``type`` and ``code`` are OpenFlow's (OpenFlow 1.4, 7.5.4); ``data`` begins with the refused message.
     """
 
     index: int | None

@@ -99,7 +99,8 @@ class Proxy:
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._stopping = False
         self.frozen = False
-        self.seen: list[bytes] = []  # what the app sent, by reception
+        self.passed = 0  # bytes from the app to the switch
+        self.freeze_at: int | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -136,7 +137,8 @@ class Proxy:
             return
         data = sock.recv(self._piece)
         if any(pair[0] is sock for pair in self._pairs):
-            self.seen.append(data)
+            self.passed += len(data)
+            self.frozen = self.freeze_at is not None and self.passed >= self.freeze_at
         if data:
             peers[sock].sendall(data)
         else:

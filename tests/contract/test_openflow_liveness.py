@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from openflow_kit import Proxy, flows, payload, start_switch, until
+from openflow_kit import OFP, Proxy, flows, payload, start_switch, until
 
 from ovsnet.lab.ovs import OvsInstance
 from ovsnet.openflow import SwitchDisconnected, SwitchTimeout, Timing
@@ -163,6 +163,34 @@ def test_a_path_that_swallows_everything_is_noticed(proxy: Proxy) -> None:
         app.wait_connected(8)
     finally:
         app.stop()
+
+
+def test_a_bundle_that_the_switch_gave_up_is_not_committed_in_part(switch: OvsInstance, proxy: Proxy) -> None:
+    """A switch drops an idle bundle, and the messages that then come begin a new one: it must not be committed."""
+    switch.vsctl("set", "Open_vSwitch", ".", "other_config:bundle-idle-timeout=1")
+    switch.ofctl("del-flows", "br-int")
+    app = start_app(proxy.target)
+    try:
+        app.wait_connected(5)
+        results = []
+        proxy.freeze_at = proxy.passed + 500_000
+        make = payload(flows(20_000))
+        worker = threading.Thread(target=lambda: results.append(app.apply_bundle(make, 20_000)))
+        worker.start()
+        until(lambda: proxy.frozen)
+        time.sleep(2.5)
+        proxy.freeze_at = None
+        proxy.frozen = False
+        worker.join(20)
+        assert not results[0].committed
+        assert [(r.index, r.type, r.code) for r in results[0].refusals] == [
+            (None, OFP.OFPET_BUNDLE_FAILED, OFP.OFPBFC_TIMEOUT)
+        ]
+        assert list(parse_flow_stats(app.dump_flows())) == []
+        assert app.apply_bundle(make, 20_000).committed
+    finally:
+        app.stop()
+        switch.vsctl("remove", "Open_vSwitch", ".", "other_config", "bundle-idle-timeout")
 
 
 def test_messages_may_come_in_any_pieces(switch: OvsInstance) -> None:
