@@ -1,12 +1,7 @@
-"""The generated pages of the documentation: the model's reference and the list of problems.
-
-``python -m ovsnet.model.docs DIRECTORY`` writes them.
-"""
+"""The generated pages of the documentation: the model's reference and the list of problems."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 from ovsnet.model.fields import NAME_PATTERN, doc_of
@@ -109,13 +104,3 @@ def errors_page() -> str:
 
 PAGES = {"model.md": model_page, "errors.md": errors_page}
 """The generated pages by file name."""
-
-
-def main(directory: str) -> None:
-    """Write all pages below ``directory``."""
-    for name, page in PAGES.items():
-        Path(directory, name).write_text(page())
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -52,4 +52,4 @@ def test_every_key_is_documented_with_an_example_that_fits() -> None:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_generated_pages_are_fresh(name: str) -> None:
-    assert (ROOT / "docs" / name).read_text() == PAGES[name](), "run: python -m ovsnet.model.docs docs"
+    assert (ROOT / "docs" / name).read_text() == PAGES[name](), "run: make docs"
