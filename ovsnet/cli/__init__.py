@@ -9,11 +9,11 @@ import typer
 from ovsnet._version import VERSION
 from ovsnet.cli import port
 from ovsnet.cli.check import check_command
-from ovsnet.cli.common import write
+from ovsnet.cli.common import console, write
 from ovsnet.cli.compile import compile_command
 from ovsnet.cli.schema import schema_command
 from ovsnet.cli.trace import trace_command
-from ovsnet.errors import UserError
+from ovsnet.errors import ModelError, UserError, place_text
 
 app = typer.Typer(
     name="ovsnet",
@@ -49,5 +49,20 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        sys.stderr.write(f"{error}\n")
+        _report(error)
         sys.exit(error.exit_code)
+
+
+def _report(error: UserError) -> None:
+    """The message on standard error; a model's problems one a line, with colours on a terminal."""
+    if not isinstance(error, ModelError) or not sys.stderr.isatty():
+        sys.stderr.write(f"{error}\n")
+        return
+    from rich.text import Text
+
+    out = console(stderr=True)
+    for problem in error.problems:
+        place = place_text(problem.file, problem.line, problem.column)
+        parts = [(place, "bold"), (problem.code, "bold red"), (problem.path, "cyan"), (problem.reason, "")]
+        text = Text(": ").join(Text(part, style) for part, style in parts if part)
+        out.print(text.append(f". {problem.remedy}", "green"))

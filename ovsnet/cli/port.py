@@ -56,8 +56,9 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
         ips = "not assigned yet" if row["ips"] is None else " ".join(row["ips"])
         table.add_row(row["name"], row["network"], row["host"] or "-", row["mac"], ips, row["id"])
     out = console()
-    # A pipe has no width: rows stay whole there.
-    out.print(table, width=None if out.is_terminal else 400, crop=False)
+    if not out.is_terminal:
+        out.width = 1000  # a pipe has no width: rows stay whole there
+    out.print(table)
 
 
 @app.command("xml")
