@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from ovsnet.features import FEATURES, TEMPLATES
+from ovsnet.model.docs import PAGES
 from ovsnet.pipeline.docs import pipeline_markdown
 from ovsnet.pipeline.fields import REGISTER_FIELDS
 from ovsnet.pipeline.tables import TABLES
@@ -26,7 +27,8 @@ def samples() -> dict[str, str]:
 def pages() -> dict[Path, str]:
     """Every generated page: path -> text."""
     features = {feature.name: feature.doc for feature in FEATURES}
-    return {ROOT / "docs/pipeline.md": pipeline_markdown(TABLES, REGISTER_FIELDS, TEMPLATES, features, samples())}
+    pipeline = pipeline_markdown(TABLES, REGISTER_FIELDS, TEMPLATES, features, samples())
+    return {ROOT / "docs/pipeline.md": pipeline} | {ROOT / "docs" / name: page() for name, page in PAGES.items()}
 
 
 def main() -> int:

@@ -84,7 +84,8 @@ def apply_lock(model: Model, lock: Lock, drafts: list[Draft]) -> Model:
 def assign(model: Model, lock: Lock) -> tuple[Model, Lock]:
     """Assign everything that ``model`` leaves out: the whole model, and the lock with what is in use and no more.
 
-    What is locked stays; the rest gets the lowest free number, in the order of names. Raises ModelError
+    ``model`` may have the lock applied already or not. What is locked stays; the rest gets the lowest
+    free number, in the order of names. Raises ModelError
     (``subnet-full``, or a declared value that is assigned to another).
     """
     drafts: list[Draft] = []
@@ -128,9 +129,11 @@ class Assignment:
         waiting = []
         for vpc, name, network in every:
             key = f"{vpc}/{name}"
-            if network.vni is not None:
-                continue
             vni = self.before.networks.get(key)
+            if network.vni is not None:
+                if network.vni == vni:  # the model had the lock applied already
+                    self.vnis[key] = network.vni
+                continue
             if vni is None or not 1 <= vni <= MAX_VNI:
                 waiting.append((key, vpc, name))
                 continue
@@ -149,6 +152,12 @@ class Assignment:
         return result
 
     def _ports(self, vpc_name: str, vpc: Vpc, fresh: bool) -> dict[str, Port]:
+        if self.before.ports:
+            self.ips |= {
+                key: port.ips
+                for name, port in vpc.ports.items()
+                if port.ips and self.before.ports.get(key := f"{vpc_name}/{name}") == port.ips
+            }
         waiting = sorted(name for name, port in vpc.ports.items() if port.ips is None and port.network in vpc.networks)
         if not waiting:
             return vpc.ports

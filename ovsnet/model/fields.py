@@ -42,7 +42,7 @@ FIELDS: dict[tuple[type, str], Doc] = {
         least=1350,
         most=65535,
     ),
-    (Underlay, "encapsulation"): Doc("How packets travel between hosts.", "vxlan"),
+    (Underlay, "encapsulation"): Doc("How packets travel between hosts (geneve is reserved).", "vxlan"),
     (Host, "vtep"): Doc("The IPv4 or IPv6 address of the host's tunnel end.", "10.0.0.11", IP_PATTERN),
     (Vpc, "tenant"): Doc("Whose it is; left out, the VPC's name.", "acme", NAME_PATTERN),
     (Vpc, "networks"): Doc("The VPC's L2 segments by name.", "{web: {vni: 5001}}", NAME_PATTERN),

@@ -107,7 +107,7 @@ def check_version(root: Node, drafts: list[Draft]) -> None:
         return
     entry = root.entries.get("version")
     if entry is None:
-        drafts.append(Draft("missing-key", (), "the file has no 'version'", {"example": "'version: 1'"}, at=root))
+        drafts.append(Draft("missing-key", (), "'version' is missing", {"example": "'version: 1'"}, at=root))
         return
     value = entry[1]
     if value.text != "1" or value.kind not in {"plain", "literal"}:
@@ -188,5 +188,5 @@ def plain_json(source: Source) -> dict[str, Any] | None:
         if not isinstance(raw, dict) or type(raw.get("version")) is not int or raw["version"] != 1:
             return None
         return raw if msgspec.json.encode(raw).count(b":") == source.data.count(b":") else None
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

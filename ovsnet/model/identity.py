@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha1, sha256
 from uuid import UUID
 
-from ovsnet.model.addresses import ip_text
+from ovsnet.model import numbers
 
 NAMESPACE = UUID("5b0f8d0e-6c62-5d2a-9e0b-8f1a3c7d4e21")
 """The UUIDv5 namespace of port names. It never changes: interfaces out there carry ids that derive from it."""
@@ -32,6 +32,4 @@ def derive_mac(port_id: str, attempt: int = 0) -> str:
 
 def link_local(mac: str) -> str:
     """The IPv6 link-local address that follows from a MAC: modified EUI-64 (RFC 4291, appendix A), canonical text."""
-    octets = bytes.fromhex(mac.replace(":", ""))
-    interface = bytes([octets[0] ^ 0x02]) + octets[1:3] + b"\xff\xfe" + octets[3:]
-    return ip_text(b"\xfe\x80" + bytes(6) + interface)
+    return numbers.ip_text(numbers.link_local(numbers.mac_int(mac)), 128)

@@ -48,14 +48,14 @@ def read_lock(path: Path) -> Lock:
     """The assignments in a file; none if there is no file. Raises ModelError (``invalid-lock``)."""
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: no file can have this name
         return Lock()
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise _invalid(path, f"the lock file cannot be read: {error}") from None
     body = data.lstrip()
     while body.startswith(b"#"):
         body = body.partition(b"\n")[2].lstrip()
-    with contextlib.suppress(msgspec.DecodeError, RecursionError):
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _check(path, msgspec.json.decode(body, type=Lock))
     return _check(path, _read_edited(path, data))
 

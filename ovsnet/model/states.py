@@ -57,7 +57,7 @@ def decode_state(body: bytes, source: str = "request") -> VpcState:
     """
     try:
         return msgspec.json.decode(body, type=VpcState)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     drafts: list[Draft] = []
     root = None

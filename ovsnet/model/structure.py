@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 from msgspec import inspect
 
-from ovsnet.errors import Path, path_text, shown
+from ovsnet.errors import Path, shown
 from ovsnet.model.fields import doc_of
 from ovsnet.model.nodes import Draft, Node
 from ovsnet.model.types import AllowedAddress, Declared, Host, Model, Network, Port, Subnet, Underlay, Vpc, VpcState
@@ -93,7 +93,7 @@ class _Converter:
                     values[key] = converted
             for key, field in fields.items():
                 if field.required and key not in node.entries:
-                    reason = f"{path_text(path) or 'the model'} has no {shown(key)}"
+                    reason = f"{shown(key)} is missing"
                     example = {"example": _example(cls, key)}
                     self.drafts.append(Draft("missing-key", path, reason, example, at=node))
         for key, field in fields.items():

@@ -1,0 +1,5 @@
+"""``python -m ovsnet.cli`` is ``ovsnet``."""
+
+from ovsnet.cli import main
+
+main()
