@@ -259,7 +259,9 @@ def solicitation_spoofed(s: Scene) -> bytes:
     mac, dst = p.solicited_node(target)
     src = s.rng.choice((s.own(6), s.any_ip(6)))
     lla = s.rng.choice((s.sender.mac, s.any_mac()))
-    options = s.rng.choice((p.option(1, lla), p.option(1, lla) * 2, p.option(1, lla) + b"\x0e\0" + bytes(6)))
+    options = p.option(1, lla)
+    if s.sender.port.port_security:  # a switch does not tell broken options from none, so they may be answered
+        options = s.rng.choice((options, options * 2, options + b"\x0e\0" + bytes(6)))
     return s.frame(p.IPV6, p.solicitation(src, dst, target, options, s.rng.choice((0, 0, 1))), dst=mac)
 
 

@@ -29,7 +29,8 @@ VTEPS = {
 }
 NICS_PER_HOST = 10
 TUNNEL = "vxlan0"
-TOKEN = b"tok!"
+MARGIN, TOKEN = bytes(8), b"tok!"
+TRAILER = len(MARGIN + TOKEN) + 4
 PCAP_HEADER, PCAP_RECORD = 24, 16
 
 
@@ -41,6 +42,7 @@ class Facts:
     vtep: str
     tunnel_ofport: int
     ofports: Mapping[str, int]
+    nd_responder: bool = True
 
 
 Install = Callable[["DummySwitch", Model, Facts], None]
@@ -186,6 +188,7 @@ class Cloud:
     def __init__(self, run_dir: Path) -> None:
         self.switches = {host: DummySwitch(run_dir / host, host) for host in VTEPS}
         self.wiring: dict[str, tuple[str, str]] = {}
+        self.nd_responder = True
 
     def start(self) -> Cloud:
         try:
@@ -200,9 +203,11 @@ class Cloud:
         for switch in self.switches.values():
             switch.stop()
 
-    def load(self, model: Model, install: Install) -> None:
+    def load(self, model: Model, install: Install, *, nd_responder: bool = True) -> None:
         """Empty every switch, wire the model's ports to interfaces, and let ``install`` write each host's flows."""
-        self.wiring = {}
+        self.wiring, self.nd_responder = {}, nd_responder
+        self._settle()
+        self._drain()
         for host, switch in self.switches.items():
             switch.ofctl("del-flows", "br-int")
             ports = [f"{v}/{p}" for v, vpc in model.vpcs.items() for p, port in vpc.ports.items() if port.host == host]
@@ -216,7 +221,7 @@ class Cloud:
     def facts(self, model: Model, host: str) -> Facts:
         switch = self.switches[host]
         ofports = {port: switch.ofports[nic] for port, (at, nic) in self.wiring.items() if at == host}
-        return Facts(host, model.hosts[host].vtep, switch.ofports[TUNNEL], ofports)
+        return Facts(host, model.hosts[host].vtep, switch.ofports[TUNNEL], ofports, self.nd_responder)
 
     def forget(self) -> None:
         for switch in self.switches.values():
@@ -255,14 +260,20 @@ class Cloud:
             self._settle()
         raise AssertionError("frames go round in the tunnels")
 
+    def _drain(self) -> None:
+        """Forget what an interrupted run may have left in the pcap files."""
+        for switch in self.switches.values():
+            for pcap in (*switch.pcaps.values(), switch.uplink):
+                pcap.new()
+
     def _settle(self) -> None:
         for switch in self.switches.values():
             switch.settle()
 
 
 def tokened(data: bytes, token: int) -> bytes:
-    """``data`` with its token as the last octets of the frame."""
-    return data + TOKEN + struct.pack("!I", token)
+    """``data`` with its token as the last octets of the frame, behind a margin that nobody has reason to write to."""
+    return data + MARGIN + TOKEN + struct.pack("!I", token)
 
 
 def token_of(data: bytes) -> int:
