@@ -230,7 +230,7 @@ def _parse_nd(parsed: Parsed, message: bytes) -> Parsed:
     options = message[24:]
     while len(options) >= 8:
         kind, size = options[0], options[1] * 8
-        if not 0 < size <= len(options) or (kind in found and size == 8):
+        if not 0 < size <= len(options) or (size == 8 and found.get(kind, NO_MAC) != NO_MAC):
             return parsed
         if kind in (1, 2) and size == 8:
             found[kind] = _mac(options[2:8])

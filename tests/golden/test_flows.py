@@ -19,7 +19,10 @@ CASES = [("two-hosts", "hv1"), ("two-hosts", "hv2"), ("same-addresses", "hv1"), 
 
 def compiled(example: str, host: str) -> str:
     desired = ovsnet.compile(ovsnet.load([EXAMPLES / f"{example}.yaml"]), host=host)
-    flows = sorted(desired, key=lambda f: (f.row.template.table.id, str(f.subject), -f.row.template.priority, ovsnet.flow_text(f.row)))
+    flows = sorted(
+        desired,
+        key=lambda f: (f.row.template.table.id, str(f.subject), -f.row.template.priority, ovsnet.flow_text(f.row)),
+    )
     return "".join(f"{f.subject} | {f.row.template.name} | {ovsnet.flow_text(f.row)}\n" for f in flows)
 
 

@@ -11,8 +11,10 @@ be under way, and each copy is put down to the frame it stems from.
 from __future__ import annotations
 
 import json
+import re
 import socket
 import struct
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -28,6 +30,8 @@ VTEPS = {
     "hv3": ("10.99.0.3", "fd99::3"),
 }
 NICS_PER_HOST = 10
+QUEUE = 64
+RX_PACKETS = re.compile(r"port \d+: (\S+) [^\n]*\n\s+RX packets:(\d+)")
 TUNNEL = "vxlan0"
 MARGIN, TOKEN = bytes(8), b"tok!"
 TRAILER = len(MARGIN + TOKEN) + 4
@@ -119,6 +123,8 @@ class DummySwitch(OvsInstance):
         self.uplink_mac = f"aa:55:aa:55:00:{self.number:02x}"
         self.nics = [f"w{i}" for i in range(NICS_PER_HOST)]
         self.ofports: dict[str, int] = {}
+        self._given: Counter[str] = Counter()
+        self._pending: Counter[str] = Counter()
 
     def start_vswitchd(self) -> None:
         """Dummy interfaces, but real tunnel ports: ``=override`` would replace these as well."""
@@ -163,13 +169,18 @@ class DummySwitch(OvsInstance):
         return ("add-port", bridge, name, "--", "set", "interface", name, "type=dummy", pcap)
 
     def receive(self, interface: str, frame: bytes) -> None:
-        """Put a frame into an interface. One call a frame: the switch takes one frame an interface a turn."""
+        """Put a frame into an interface, whose queue (of 100 frames, one taken a turn) is never allowed to fill."""
         self.ctl.call("netdev-dummy/receive", interface, frame.hex())
+        self._given[interface] += 1
+        self._pending[interface] += 1
+        if self._pending[interface] >= QUEUE:
+            self.settle()
 
     def settle(self) -> None:
-        """Return when all that was put in has been forwarded: the control socket is served once a turn."""
-        for _ in range(3):
-            self.ctl.call("version")
+        """Return when the datapath has taken every frame that was put in; it forwards a frame as it takes it."""
+        while self._pending:
+            taken = {name: int(count) for name, count in RX_PACKETS.findall(self.ctl.call("dpctl/show", "-s"))}
+            self._pending = Counter({n: c - taken[n] for n, c in self._given.items() if c != taken[n]})
 
     def forget(self) -> None:
         """Remove the cached datapath flows, so that changed OpenFlow tables count at once."""
@@ -204,12 +215,15 @@ class Cloud:
             switch.stop()
 
     def load(self, model: Model, install: Install, *, nd_responder: bool = True) -> None:
-        """Empty every switch, wire the model's ports to interfaces, and let ``install`` write each host's flows."""
+        """Wire the model's ports to interfaces, and let ``install`` make each host's flows what they should be.
+
+        Flows of no cookie, and those of hosts that the model does not have, are removed before.
+        """
         self.wiring, self.nd_responder = {}, nd_responder
         self._settle()
         self._drain()
         for host, switch in self.switches.items():
-            switch.ofctl("del-flows", "br-int")
+            switch.ofctl("del-flows", "br-int", *(["cookie=0/0xffffffff00000000"] if host in model.hosts else []))
             ports = [f"{v}/{p}" for v, vpc in model.vpcs.items() for p, port in vpc.ports.items() if port.host == host]
             self.wiring |= {port: (host, nic) for port, nic in zip(ports, switch.nics, strict=False)}
             if len(ports) > len(switch.nics):

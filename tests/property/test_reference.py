@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from ovsnet.model.types import Model
-from tests.property.compiled import install
+from tests.property.compiled import Installer
 from tests.property.frames import cases
 from tests.property.harness import Cloud
 from tests.property.reference import run
@@ -24,7 +24,9 @@ FRAMES = 200
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(model=models(), seed=st.integers(0, 2**32), nd_responder=st.booleans())
-def test_the_switch_does_what_the_model_means(cloud: Cloud, model: Model, seed: int, nd_responder: bool) -> None:
+def test_the_switch_does_what_the_model_means(
+    cloud: Cloud, install: Installer, model: Model, seed: int, nd_responder: bool
+) -> None:
     cloud.load(model, install, nd_responder=nd_responder)
     problems = run(cloud, model, list(cases(model, seed, FRAMES)))
     assert not problems, "\n".join(problems)
