@@ -90,12 +90,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class Delivery:
-    """The fate of one frame: ``receiver`` gets exactly one unchanged copy, or ``answer`` comes back, or neither."""
+    """The fate of one frame: ``receiver`` gets exactly one copy, or ``answer`` comes back, or neither.
+
+    The copy is unchanged, but for a destination MAC that was replaced by ``redirected`` on its way.
+    """
 
     reason: Reason
     receiver: str | None = None
     wire: Wire | None = None
     answer: Answer | None = None
+    redirected: str | None = None
 
 
 class Pair(NamedTuple):
@@ -226,7 +230,7 @@ def _parse_nd(parsed: Parsed, message: bytes) -> Parsed:
     options = message[24:]
     while len(options) >= 8:
         kind, size = options[0], options[1] * 8
-        if not 0 < size <= len(options) or (kind in found and size == 8):
+        if not 0 < size <= len(options) or (size == 8 and found.get(kind, NO_MAC) != NO_MAC):
             return parsed
         if kind in (1, 2) and size == 8:
             found[kind] = _mac(options[2:8])
@@ -325,7 +329,7 @@ class Expectation:
         if nic is None:
             return Delivery(Reason.UNKNOWN_TARGET)
         if not self.nd_responder:
-            return Delivery(Reason.DELIVERED, receiver=nic.name, wire=_wire(sender, nic))
+            return Delivery(Reason.DELIVERED, receiver=nic.name, wire=_wire(sender, nic), redirected=nic.mac)
         answer = Answer("nd", nic.mac, str(seen.target), seen.src, str(seen.ip_src), seen.sender_mac != NO_MAC)
         return Delivery(Reason.ANSWERED, answer=answer)
 

@@ -259,7 +259,9 @@ def solicitation_spoofed(s: Scene) -> bytes:
     mac, dst = p.solicited_node(target)
     src = s.rng.choice((s.own(6), s.any_ip(6)))
     lla = s.rng.choice((s.sender.mac, s.any_mac()))
-    options = s.rng.choice((p.option(1, lla), p.option(1, lla) * 2, p.option(1, lla) + b"\x0e\0" + bytes(6)))
+    options = p.option(1, lla)
+    if s.sender.port.port_security:  # without, the switch need not tell repeated options from none
+        options += s.rng.choice((b"", p.option(1, s.any_mac()), p.option(1, s.sender.mac)))
     return s.frame(p.IPV6, p.solicitation(src, dst, target, options, s.rng.choice((0, 0, 1))), dst=mac)
 
 
@@ -281,7 +283,7 @@ def advertisement(s: Scene) -> bytes:
     source = s.rng.choice((s.own(6), s.own(6), s.own(6), s.any_ip(6)))
     target = s.rng.choice((source, s.own(6), s.own(6), s.any_ip(6)))
     lla = s.rng.choice((s.sender.mac, s.sender.mac, s.any_mac()))
-    options = s.rng.choice((p.option(2, lla), p.option(2, lla), b"", p.option(2, lla) * 2))
+    options = s.rng.choice((p.option(2, lla), p.option(2, lla), b"", p.option(2, s.sender.mac) + p.option(2, lla)))
     mac, dst = s.rng.choice(((s.peer.mac, s.theirs(6)), (s.peer.mac, s.theirs(6)), ("33:33:00:00:00:01", "ff02::1")))
     return s.frame(p.IPV6, p.advertisement(source, dst, target, options), dst=mac)
 
@@ -338,7 +340,10 @@ KINDS: tuple[Kind, ...] = (
 
 
 def cases(model: Model, seed: int, count: int) -> Iterator[Case]:
-    """``count`` random frames, every kind in turn; none if no port is placed. The same seed makes the same frames."""
+    """``count`` random frames, every kind in turn, from every port in turn; none if no port is placed.
+
+    The same seed makes the same frames.
+    """
     rng = random.Random(seed)
     everybody = [Nic(f"{v}/{n}", v, port) for v, vpc in model.vpcs.items() for n, port in vpc.ports.items()]
     placed = [nic for nic in everybody if nic.port.host is not None]
@@ -346,7 +351,7 @@ def cases(model: Model, seed: int, count: int) -> Iterator[Case]:
         return
     for i in range(count):
         kind = KINDS[i % len(KINDS)]
-        sender = rng.choice(placed)
+        sender = placed[(i // len(KINDS) + i) % len(placed)]
         near = [n for n in placed if (n.vpc, n.port.network) == (sender.vpc, sender.port.network) and n != sender]
         peer = rng.choice(near if near and rng.random() < 0.75 else everybody)
         yield Case(kind.__name__, Frame(sender.name, kind(Scene(sender, peer, everybody, rng))))

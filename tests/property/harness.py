@@ -11,8 +11,10 @@ be under way, and each copy is put down to the frame it stems from.
 from __future__ import annotations
 
 import json
+import re
 import socket
 import struct
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -28,8 +30,11 @@ VTEPS = {
     "hv3": ("10.99.0.3", "fd99::3"),
 }
 NICS_PER_HOST = 10
+QUEUE = 64
+RX_PACKETS = re.compile(r"port \d+: (\S+) [^\n]*\n\s+RX packets:(\d+)")
 TUNNEL = "vxlan0"
-TOKEN = b"tok!"
+MARGIN, TOKEN = bytes(8), b"tok!"
+TRAILER = len(MARGIN + TOKEN) + 4
 PCAP_HEADER, PCAP_RECORD = 24, 16
 
 
@@ -41,6 +46,7 @@ class Facts:
     vtep: str
     tunnel_ofport: int
     ofports: Mapping[str, int]
+    nd_responder: bool = True
 
 
 Install = Callable[["DummySwitch", Model, Facts], None]
@@ -117,6 +123,8 @@ class DummySwitch(OvsInstance):
         self.uplink_mac = f"aa:55:aa:55:00:{self.number:02x}"
         self.nics = [f"w{i}" for i in range(NICS_PER_HOST)]
         self.ofports: dict[str, int] = {}
+        self._given: Counter[str] = Counter()
+        self._pending: Counter[str] = Counter()
 
     def start_vswitchd(self) -> None:
         """Dummy interfaces, but real tunnel ports: ``=override`` would replace these as well."""
@@ -161,13 +169,18 @@ class DummySwitch(OvsInstance):
         return ("add-port", bridge, name, "--", "set", "interface", name, "type=dummy", pcap)
 
     def receive(self, interface: str, frame: bytes) -> None:
-        """Put a frame into an interface. One call a frame: the switch takes one frame an interface a turn."""
+        """Put a frame into an interface, whose queue (of 100 frames, one taken a turn) is never allowed to fill."""
         self.ctl.call("netdev-dummy/receive", interface, frame.hex())
+        self._given[interface] += 1
+        self._pending[interface] += 1
+        if self._pending[interface] >= QUEUE:
+            self.settle()
 
     def settle(self) -> None:
-        """Return when all that was put in has been forwarded: the control socket is served once a turn."""
-        for _ in range(3):
-            self.ctl.call("version")
+        """Return when the datapath has taken every frame that was put in; it forwards a frame as it takes it."""
+        while self._pending:
+            taken = {name: int(count) for name, count in RX_PACKETS.findall(self.ctl.call("dpctl/show", "-s"))}
+            self._pending = Counter({n: c - taken[n] for n, c in self._given.items() if c != taken[n]})
 
     def forget(self) -> None:
         """Remove the cached datapath flows, so that changed OpenFlow tables count at once."""
@@ -186,6 +199,7 @@ class Cloud:
     def __init__(self, run_dir: Path) -> None:
         self.switches = {host: DummySwitch(run_dir / host, host) for host in VTEPS}
         self.wiring: dict[str, tuple[str, str]] = {}
+        self.nd_responder = True
 
     def start(self) -> Cloud:
         try:
@@ -200,11 +214,16 @@ class Cloud:
         for switch in self.switches.values():
             switch.stop()
 
-    def load(self, model: Model, install: Install) -> None:
-        """Empty every switch, wire the model's ports to interfaces, and let ``install`` write each host's flows."""
-        self.wiring = {}
+    def load(self, model: Model, install: Install, *, nd_responder: bool = True) -> None:
+        """Wire the model's ports to interfaces, and let ``install`` make each host's flows what they should be.
+
+        Flows of no cookie, and those of hosts that the model does not have, are removed before.
+        """
+        self.wiring, self.nd_responder = {}, nd_responder
+        self._settle()
+        self._drain()
         for host, switch in self.switches.items():
-            switch.ofctl("del-flows", "br-int")
+            switch.ofctl("del-flows", "br-int", *(["cookie=0/0xffffffff00000000"] if host in model.hosts else []))
             ports = [f"{v}/{p}" for v, vpc in model.vpcs.items() for p, port in vpc.ports.items() if port.host == host]
             self.wiring |= {port: (host, nic) for port, nic in zip(ports, switch.nics, strict=False)}
             if len(ports) > len(switch.nics):
@@ -216,7 +235,7 @@ class Cloud:
     def facts(self, model: Model, host: str) -> Facts:
         switch = self.switches[host]
         ofports = {port: switch.ofports[nic] for port, (at, nic) in self.wiring.items() if at == host}
-        return Facts(host, model.hosts[host].vtep, switch.ofports[TUNNEL], ofports)
+        return Facts(host, model.hosts[host].vtep, switch.ofports[TUNNEL], ofports, self.nd_responder)
 
     def forget(self) -> None:
         for switch in self.switches.values():
@@ -255,14 +274,20 @@ class Cloud:
             self._settle()
         raise AssertionError("frames go round in the tunnels")
 
+    def _drain(self) -> None:
+        """Forget what an interrupted run may have left in the pcap files."""
+        for switch in self.switches.values():
+            for pcap in (*switch.pcaps.values(), switch.uplink):
+                pcap.new()
+
     def _settle(self) -> None:
         for switch in self.switches.values():
             switch.settle()
 
 
 def tokened(data: bytes, token: int) -> bytes:
-    """``data`` with its token as the last octets of the frame."""
-    return data + TOKEN + struct.pack("!I", token)
+    """``data`` with its token as the last octets of the frame, behind a margin that nobody has reason to write to."""
+    return data + MARGIN + TOKEN + struct.pack("!I", token)
 
 
 def token_of(data: bytes) -> int:

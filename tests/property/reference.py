@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ovsnet.lab.expectation import Answer, Delivery, Expectation, Frame, Wire, parse
 from ovsnet.model.types import Model
-from tests.property.harness import Cloud, Seen, tokened
-from tests.property.packets import checksum
+from tests.property.harness import TRAILER, Cloud, Seen, tokened
+from tests.property.packets import checksum, mac_bytes
 
 
 @dataclass(frozen=True)
@@ -21,31 +21,34 @@ class Case:
 
 def compare(case: Case, expected: Delivery, seen: Seen) -> str | None:
     """``None`` if the frame went exactly where it must, else what differs, in one line."""
-    problems = _wire_problems(case, expected.wire, seen)
+    copy = case.frame.data
+    if expected.redirected is not None:
+        copy = mac_bytes(expected.redirected) + copy[6:]
+    problems = _wire_problems(copy, expected.wire, seen)
     if expected.answer is not None:
         problems += _answer_problems(case, expected.answer, seen)
     else:
-        problems += _delivery_problems(case, expected.receiver, seen)
+        problems += _delivery_problems(copy, expected.receiver, seen)
     if not problems:
         return None
-    sent = f"{case.what} from {case.frame.sender} ({case.frame.data.hex()})"
+    sent = f"{case.what} from {case.frame.sender} ({case.frame.data[:-TRAILER].hex()})"
     return f"{sent}: expected {expected.reason}: {'; '.join(problems)}"
 
 
-def _wire_problems(case: Case, expected: Wire | None, seen: Seen) -> list[str]:
+def _wire_problems(copy: bytes, expected: Wire | None, seen: Seen) -> list[str]:
     wanted = [] if expected is None else [(expected.source, expected.destination, expected.vni)]
     got = [(source, destination, vni) for source, destination, vni, _ in seen.wire]
     if got != wanted:
         return [f"on the wire {got} instead of {wanted}"]
-    return [f"changed on the wire: {data.hex()}" for *_, data in seen.wire if data != case.frame.data]
+    return [f"changed on the wire: {data.hex()}" for *_, data in seen.wire if data != copy]
 
 
-def _delivery_problems(case: Case, receiver: str | None, seen: Seen) -> list[str]:
+def _delivery_problems(copy: bytes, receiver: str | None, seen: Seen) -> list[str]:
     wanted = [] if receiver is None else [receiver]
     got = [port for port, _ in seen.delivered]
     if got != wanted:
         return [f"delivered to {got} instead of {wanted}"]
-    return [f"changed on the way: {data.hex()}" for _, data in seen.delivered if data != case.frame.data]
+    return [f"changed on the way: {data.hex()}" for _, data in seen.delivered if data != copy]
 
 
 def _answer_problems(case: Case, answer: Answer, seen: Seen) -> list[str]:
@@ -54,6 +57,8 @@ def _answer_problems(case: Case, answer: Answer, seen: Seen) -> list[str]:
         return [f"delivered to {got} instead of one answer to the sender"]
     data = seen.delivered[0][1]
     problem = (_arp_problem if answer.protocol == "arp" else _nd_problem)(answer, case.frame, data)
+    if data[-TRAILER:] != case.frame.data[-TRAILER:]:
+        problem = "written behind the end of the packet"
     return [f"{problem}: {data.hex()}"] if problem else []
 
 
@@ -94,7 +99,7 @@ def _nd_problem(answer: Answer, request: Frame, data: bytes) -> str | None:
 
 def run(cloud: Cloud, model: Model, cases: Sequence[Case]) -> list[str]:
     """Send every case through the cloud that ``model`` is installed in; returns what differs, a line each."""
-    expectation = Expectation(model)
+    expectation = Expectation(model, nd_responder=cloud.nd_responder)
     marked = [Case(c.what, Frame(c.frame.sender, tokened(c.frame.data, i))) for i, c in enumerate(cases)]
     seen = cloud.send([case.frame for case in marked])
     found = [compare(case, expectation.delivered(case.frame), got) for case, got in zip(marked, seen, strict=True)]

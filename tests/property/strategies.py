@@ -20,6 +20,11 @@ ALLOWED = ("10.50.0.0/16", "10.0.0.250", "10.0.0.12", "2001:db8:ff::/48", "2001:
 NAMESPACE = uuid.UUID("6f1f0f52-3c0f-4c52-9e5a-0f5d6c1f7a11")
 
 
+def port_id(vpc: str, port: str) -> str:
+    """A port's UUID, as good as any."""
+    return str(uuid.uuid5(NAMESPACE, f"{vpc}/{port}"))
+
+
 @st.composite
 def networks(draw: st.DrawFn, vni: int) -> Network:
     """One or two subnets, from a pool that every network of every VPC shares."""
@@ -65,7 +70,7 @@ def vpcs(draw: st.DrawFn, name: str, hosts: tuple[str, ...], first_vni: int, at_
             ips=tuple(ips),
             allowed_addresses=draw(allowed_addresses()),
             port_security=draw(st.sampled_from((True, True, True, False))),
-            id=str(uuid.uuid5(NAMESPACE, f"{name}/{port}")),
+            id=port_id(name, port),
         )
     return Vpc(tenant=name, networks=segments, ports=ports)
 

@@ -39,7 +39,7 @@ def install_by_hand(switch: DummySwitch, model: Model, facts: Facts) -> None:
         else:
             tunnel = f"set_field:{VNI}->tun_id,set_field:{model.hosts[host].vtep}->{destination}"
             flows.append(f"priority=10,ip,dl_dst={mac},actions={tunnel},output:{facts.tunnel_ofport}")
-    switch.ofctl("add-flows", "br-int", "-", stdin="\n".join(flows).encode())
+    switch.ofctl("replace-flows", "br-int", "-", stdin="\n".join(flows).encode())
 
 
 def unicast(src: str, dst: str) -> Case:

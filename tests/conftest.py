@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.property.compiled import Installer
 from tests.property.harness import Cloud
 
 
@@ -21,3 +22,10 @@ def cloud() -> Iterator[Cloud]:
     finally:
         switches.stop()
         shutil.rmtree(run_dir)
+
+
+@pytest.fixture(scope="session")
+def install(cloud: Cloud) -> Iterator[Installer]:
+    installer = Installer()
+    yield installer
+    installer.close()

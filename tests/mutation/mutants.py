@@ -1,0 +1,175 @@
+"""Wrong flows: every way in which one flow of a switch, as ``ovs-ofctl`` prints it, can be made wrong.
+
+Works on the text alone and knows no table and no field by name, so that it grows with the pipeline.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+FLOW = re.compile(r"cookie=(?P<cookie>\S+), (?:table=(?P<table>\d+), )?(?P<match>\S+) actions=(?P<actions>.+)")
+SET = re.compile(r"^(set_field|load):([^-]+)->(.+)$")
+STATISTICS = re.compile(r"(duration|n_packets|n_bytes|idle_age|hard_age)=[^,]*, ?")
+PACKETS = re.compile(r"n_packets=(\d+)")
+
+
+@dataclass(frozen=True)
+class Flow:
+    """One flow: table, priority, match fields and actions as ``ovs-ofctl`` writes them, and how often it was hit."""
+
+    table: int
+    priority: int
+    cookie: str
+    match: tuple[str, ...]
+    actions: tuple[str, ...]
+    packets: int = 0
+
+    @property
+    def text(self) -> str:
+        """The flow as ``ovs-ofctl`` reads it."""
+        head = ",".join((f"cookie={self.cookie}", f"table={self.table}", f"priority={self.priority}", *self.match))
+        return f"{head} actions={','.join(self.actions)}"
+
+    @property
+    def drops(self) -> bool:
+        return self.actions == ("drop",)
+
+    @property
+    def shape(self) -> str:
+        """The flow without its values: which fields it matches and what it does to which."""
+        match = [word.partition("=")[0] for word in self.match if not word.startswith("icmp")]
+        kinds = [word for word in self.match if word.startswith("icmp")]
+        actions = [re.sub(r"(?<=:)[^-\[]+(?=->)|(?<=output:)\d+", "*", action) for action in self.actions]
+        return f"{self.priority},{','.join(match + kinds)} {','.join(actions)}"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """``flow`` replaced by ``wrong`` (``None``: it is gone). Mutants of one ``group`` are wrong in the same way."""
+
+    kind: str
+    group: str
+    flow: Flow
+    wrong: Flow | None
+
+    def __str__(self) -> str:
+        return f"{self.kind} [{self.group}]: {self.flow.text} => {self.wrong.text if self.wrong else 'gone'}"
+
+
+def read_flows(dump: str) -> list[Flow]:
+    """The flows in the output of ``ovs-ofctl dump-flows``."""
+    flows = []
+    for line in dump.splitlines():
+        hits = PACKETS.search(line)
+        found = FLOW.search(STATISTICS.sub("", line))
+        if found is None:
+            continue
+        words = _split(found["match"])
+        priority = next((int(word[9:]) for word in words if word.startswith("priority=")), 32768)
+        match = tuple(word for word in words if not word.startswith("priority="))
+        table, packets = int(found["table"] or 0), int(hits[1]) if hits else 0
+        flows.append(Flow(table, priority, found["cookie"], match, _split(found["actions"]), packets))
+    return flows
+
+
+def mutants(flows: list[Flow], ofports: list[int], last_table: int) -> Iterator[Mutant]:
+    """All mutants of ``flows``; ``ofports`` are two ports that a wrong output may go to."""
+    for flow in flows:
+        where = f"{flow.table}: {flow.shape}"
+        if flow.drops:
+            yield from _permitted(flow, flows, where)
+        else:
+            yield Mutant("deleted", where, flow, None)
+            yield from _wrong_actions(flow, where, ofports, last_table)
+            yield from _wrong_matches(flow, where)
+        yield from _match_left_out(flow)
+        yield from _wrong_priorities(flow, flows)
+
+
+def _permitted(flow: Flow, flows: list[Flow], where: str) -> Iterator[Mutant]:
+    """What the flow drops is treated as the most generous flow of its table treats others."""
+    kinder = [other for other in flows if other.table == flow.table and not other.drops and other.packets]
+    if kinder:
+        generous = min(kinder, key=lambda other: (other.priority, len(other.match), other.text))
+        yield Mutant("permitted", where, flow, _with(flow, actions=generous.actions))
+
+
+def _wrong_actions(flow: Flow, where: str, ofports: list[int], last_table: int) -> Iterator[Mutant]:
+    for i, action in enumerate(flow.actions):
+        before, after = flow.actions[:i], flow.actions[i + 1 :]
+        wrong = _wrong_action(action, ofports, last_table)
+        if wrong is not None:
+            yield Mutant("wrong value", f"{where} @{i}", flow, _with(flow, actions=(*before, wrong, *after)))
+        if before + after:
+            yield Mutant("left out", f"{where} @{i}", flow, _with(flow, actions=before + after))
+
+
+def _wrong_action(action: str, ofports: list[int], last_table: int) -> str | None:
+    assigned = SET.match(action)
+    if assigned:
+        return f"{assigned[1]}:{_other(assigned[2])}->{assigned[3]}"
+    if action.startswith("goto_table:"):
+        table = int(action.partition(":")[2])
+        return None if table == last_table else f"goto_table:{last_table}"
+    if action.startswith("output:"):
+        return f"output:{next(port for port in ofports if f'output:{port}' != action)}"
+    if action == "IN_PORT":
+        return f"output:{ofports[0]}"
+    return None
+
+
+def _wrong_matches(flow: Flow, where: str) -> Iterator[Mutant]:
+    """A match value that is another; a wrong ``in_port`` would only be another port's flow."""
+    for i, word in enumerate(flow.match):
+        name, equals, value = word.partition("=")
+        if equals and name != "in_port":
+            wrong = (*flow.match[:i], f"{name}={_other(value)}", *flow.match[i + 1 :])
+            yield Mutant("wrong match", f"{where} {name}", flow, _with(flow, match=wrong))
+
+
+def _match_left_out(flow: Flow) -> Iterator[Mutant]:
+    """A match that asks for less, unless that leaves others without their prerequisite."""
+    for i, word in enumerate(flow.match):
+        name, equals, _ = word.partition("=")
+        rest = (*flow.match[:i], *flow.match[i + 1 :])
+        if equals and not (name == "icmp_type" and any(other.startswith("nd_") for other in rest)):
+            verdict = "drop" if flow.drops else "go on"
+            yield Mutant("match left out", f"{flow.table}: {name}, {verdict}", flow, _with(flow, match=rest))
+
+
+def _wrong_priorities(flow: Flow, flows: list[Flow]) -> Iterator[Mutant]:
+    """Above or below every other flow of its table, where these have other priorities."""
+    priorities = {other.priority for other in flows if other.table == flow.table}
+    if len(priorities) > 1:
+        if flow.priority != max(priorities):
+            yield Mutant("priority", f"{flow.table} raised", flow, _with(flow, priority=max(priorities) + 1))
+        if flow.priority > 1:
+            yield Mutant("priority", f"{flow.table} lowered", flow, _with(flow, priority=1))
+
+
+def _with(flow: Flow, **changed: object) -> Flow:
+    return Flow(**{**flow.__dict__, **changed})  # type: ignore[arg-type]
+
+
+def _other(value: str) -> str:
+    """Another value of the same kind: a number, a MAC or an IP address, with or without a mask, one bit away."""
+    plain, slash, mask = value.partition("/")
+    if re.fullmatch(r"(..:){5}..", plain):
+        other = f"{plain[:-2]}{int(plain[-2:], 16) ^ 1:02x}"
+    elif "." in plain or ":" in plain:
+        bits = 16 if slash and mask.isdigit() else 0
+        address = ip_address(plain)
+        other = str(type(address)(int(address) ^ 1 << bits))
+    elif plain.startswith("0x"):
+        other = hex(int(plain, 16) ^ 1)
+    else:
+        other = str(int(plain) ^ 1)
+    return other + slash + mask
+
+
+def _split(text: str) -> tuple[str, ...]:
+    """Split at the commas outside of brackets."""
+    return tuple(re.findall(r"(?:[^,(]|\([^)]*\))+", text))

@@ -1,0 +1,154 @@
+"""The tests can fail: whatever is made wrong with one flow of a running switch, the packets show it.
+
+A fixed model and fixed frames: as compiled, nothing differs from what the model means; with any one flow made wrong,
+something does; with the flow restored, nothing again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from typing import Any, NamedTuple
+
+import pytest
+
+from ovsnet.lab.ovs import OvsError
+from ovsnet.model.types import AllowedAddress, Host, Model, Network, Port, Subnet, Vpc
+from tests.mutation.mutants import Flow, Mutant, mutants, read_flows
+from tests.property.compiled import Installer
+from tests.property.frames import KINDS, cases
+from tests.property.harness import VTEPS, Cloud
+from tests.property.reference import Case, run
+from tests.property.strategies import VRRP_MAC, port_id
+
+SUBNETS = (Subnet(cidr="10.0.0.0/24"), Subnet(cidr="2001:db8:1::/64"))
+
+SEED, ROUNDS, CHUNK = 20, 60, 300
+"""Frames of every kind from every port: enough for every flow to be hit; sent in chunks until one shows a mutant."""
+HOST = "hv1"
+ATTEMPTS = 10
+"""Mutants tried of one group before the group counts as hidden."""
+STRONG = ("deleted", "wrong value", "left out", "permitted", "priority")
+WEAK = ("wrong match", "match left out")
+
+
+class Hidden(NamedTuple):
+    """Mutants that no packet can show: of these kinds, of flows whose text the pattern finds, and why."""
+
+    kinds: tuple[str, ...]
+    pattern: str
+    reason: str
+
+
+HIDDEN: tuple[Hidden, ...] = ()
+
+
+def fixed_model() -> Model:
+    """Two VPCs with the same MACs and addresses; secured and open ports, allowed addresses, two networks."""
+    allowed = tuple(
+        AllowedAddress(ip=ip, mac=mac)
+        for ip, mac in (("10.50.0.0/16", None), ("10.0.0.250", VRRP_MAC), ("2001:db8:ff::/48", None))
+    )
+    blue = {
+        "p0": _port("blue", 0, "hv1", allowed_addresses=allowed),
+        "p1": _port("blue", 1, "hv1", port_security=False),
+        "p2": _port("blue", 2, "hv2"),
+        "p3": _port("blue", 3, "hv1"),
+        "p4": _port("blue", 1, "hv1", network="db"),
+    }
+    red = {"p0": _port("red", 0, "hv1"), "p2": _port("red", 2, "hv2")}
+    networks = {"web": Network(vni=0x1388, subnets=SUBNETS), "db": Network(vni=0x1398, subnets=SUBNETS)}
+    vpcs = {
+        "blue": Vpc(networks=networks, ports=blue),
+        "red": Vpc(networks={"web": Network(vni=0x1389, subnets=SUBNETS)}, ports=red),
+    }
+    return Model(name="fixed", hosts={host: Host(vtep=VTEPS[host][0]) for host in VTEPS}, vpcs=vpcs)
+
+
+def _port(vpc: str, number: int, host: str, network: str = "web", **more: Any) -> Port:
+    ips = (f"10.0.0.{11 + number}", f"2001:db8:1::{11 + number}")
+    identity = port_id(vpc, f"{network}{number}")
+    return Port(network=network, host=host, mac=f"02:00:00:00:00:1{number}", ips=ips, id=identity, **more)
+
+
+class Bench:
+    """One switch as compiled, the frames that show what it does, and the means to make one flow wrong."""
+
+    def __init__(self, cloud: Cloud, install: Installer, nd_responder: bool) -> None:
+        self.cloud, self.model, self.switch = cloud, fixed_model(), cloud.switches[HOST]
+        self.switch.ofctl("del-flows", "br-int")  # so that the counters start afresh
+        cloud.load(self.model, install, nd_responder=nd_responder)
+        frames = list(cases(self.model, SEED, ROUNDS * len(KINDS)))
+        self.chunks = [frames[i : i + CHUNK] for i in range(0, len(frames), CHUNK)]
+        for chunk in self.chunks:
+            self.run(chunk)
+        cloud.forget()
+        self.flows = read_flows(self.switch.ofctl("dump-flows", "br-int"))
+
+    def run(self, chunk: list[Case]) -> list[str]:
+        return run(self.cloud, self.model, chunk)
+
+    def write(self, flows: list[Flow]) -> None:
+        self.switch.ofctl("replace-flows", "br-int", "-", stdin="\n".join(flow.text for flow in flows).encode())
+        self.switch.forget()
+
+    def groups(self, kind: str) -> dict[str, list[Mutant]]:
+        """All mutants of a kind by group, those of flows that the frames hit first."""
+        ofports = [self.switch.ofports[nic] for nic in self.switch.nics[:2]]
+        groups: dict[str, list[Mutant]] = defaultdict(list)
+        for mutant in mutants(self.flows, ofports, max(flow.table for flow in self.flows)):
+            if mutant.kind == kind:
+                groups[mutant.group].append(mutant)
+        return {key: sorted(group, key=lambda mutant: not mutant.flow.packets) for key, group in groups.items()}
+
+    def shows(self, mutant: Mutant) -> bool | None:
+        """Whether the frames show ``mutant``, and no longer once it is restored; ``None``: the switch refuses it."""
+        others = [flow for flow in self.flows if flow is not mutant.flow]
+        try:
+            self.write([*others, mutant.wrong] if mutant.wrong else others)
+        except OvsError:
+            return None
+        telling = next((chunk for chunk in self.chunks if self.run(chunk)), None)
+        self.write(self.flows)
+        if telling is None:
+            return False
+        left = self.run(telling)
+        assert not left, f"still wrong after restoring {mutant}: {left}"
+        return True
+
+
+def judge(cloud: Cloud, install: Installer, kind: str) -> tuple[set[str], list[Mutant]]:
+    """The groups of which a mutant shows, with either way of serving ND, and one mutant of each group that hides."""
+    shown: set[str] = set()
+    hiding: dict[str, Mutant] = {}
+    for nd_responder in (True, False):
+        bench = Bench(cloud, install, nd_responder)
+        for name, group in bench.groups(kind).items():
+            if name in shown or is_hidden(group[0]):
+                continue
+            verdicts = [bench.shows(group[0])]
+            while verdicts[-1] is not True and len(verdicts) < min(ATTEMPTS, len(group)):
+                verdicts.append(bench.shows(group[len(verdicts)]))
+            if True in verdicts:
+                shown.add(name)
+            elif False in verdicts:
+                hiding[name] = group[0]
+    return shown, [mutant for name, mutant in hiding.items() if name not in shown]
+
+
+def is_hidden(mutant: Mutant) -> bool:
+    return any(mutant.kind in h.kinds and re.search(h.pattern, mutant.flow.text) for h in HIDDEN)
+
+
+@pytest.mark.parametrize("nd_responder", [True, False], ids=["nd-answered", "nd-forwarded"])
+def test_as_compiled_nothing_differs(cloud: Cloud, install: Installer, nd_responder: bool) -> None:
+    bench = Bench(cloud, install, nd_responder)
+    problems = [problem for chunk in bench.chunks for problem in bench.run(chunk)]
+    assert not problems, "\n".join(problems)
+
+
+@pytest.mark.parametrize("kind", [*STRONG, *(pytest.param(kind, marks=pytest.mark.slow) for kind in WEAK)])
+def test_every_wrong_flow_shows(cloud: Cloud, install: Installer, kind: str) -> None:
+    shown, hiding = judge(cloud, install, kind)
+    assert not hiding, "\n".join(map(str, hiding))
+    assert len(shown) >= 6, f"only {len(shown)} ways: the enumeration misses flows"

@@ -1,0 +1,31 @@
+"""The compiler's flows on the harness's switches, through the library as a user has it."""
+
+from __future__ import annotations
+
+import ovsnet
+from ovsnet.model.types import Model
+from tests.property.harness import DummySwitch, Facts
+
+
+class Installer:
+    """Compiles a model for a host and applies it; what the switch had of a model before is the plan's to change."""
+
+    def __init__(self) -> None:
+        self._connections: dict[str, ovsnet.Switch] = {}
+
+    def __call__(self, switch: DummySwitch, model: Model, facts: Facts) -> None:
+        """Raises AssertionError if the switch refuses a flow, or has another than the desired ones afterwards."""
+        ids = {f"{v}/{n}": port.id for v, vpc in model.vpcs.items() for n, port in vpc.ports.items()}
+        ofports = {ids[port]: number for port, number in facts.ofports.items()}
+        known = ovsnet.Facts(ofports, facts.tunnel_ofport, facts.nd_responder)
+        desired = ovsnet.compile(model, facts.host, known)
+        if facts.host not in self._connections:
+            self._connections[facts.host] = ovsnet.Switch(switch.mgmt_target("br-int"))
+        connection = self._connections[facts.host]
+        outcome = connection.apply(desired)
+        assert not outcome.refused, outcome
+        assert not connection.plan(desired)
+
+    def close(self) -> None:
+        for connection in self._connections.values():
+            connection.close()

@@ -1,0 +1,32 @@
+"""What the compiled flows do to packets on a real switch is what the model means, by an independent reading."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from ovsnet.model.types import Model
+from tests.property.compiled import Installer
+from tests.property.frames import cases
+from tests.property.harness import Cloud
+from tests.property.reference import run
+from tests.property.strategies import models
+
+FRAMES = 200
+
+
+@settings(
+    max_examples=25,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=(Phase.generate, Phase.shrink),
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(model=models(), seed=st.integers(0, 2**32), nd_responder=st.booleans())
+def test_the_switch_does_what_the_model_means(
+    cloud: Cloud, install: Installer, model: Model, seed: int, nd_responder: bool
+) -> None:
+    cloud.load(model, install, nd_responder=nd_responder)
+    problems = run(cloud, model, list(cases(model, seed, FRAMES)))
+    assert not problems, "\n".join(problems)
