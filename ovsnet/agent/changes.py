@@ -23,7 +23,7 @@ class Put(msgspec.Struct, frozen=True, tag_field="op", tag="put"):
 
 
 class PatchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """A change that leads from revision ``previous`` to ``revision``: objects by name, ``null`` for one that is gone."""
+    """A change that leads from revision ``previous`` to ``revision``: objects by name, ``null`` if one is gone."""
 
     previous: int
     revision: int

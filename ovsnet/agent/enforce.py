@@ -1,4 +1,4 @@
-"""Bringing flows into a switch, and knowing what is in it.
+"""What is in the switch, and the way to change it.
 
 A refused flow voids its whole bundle. So the VPC that it stems from is *held*: its flows stay as they were when the
 switch last took them, and the rest of the change goes in without it.
@@ -7,194 +7,154 @@ switch last took them, and the rest of the change goes in without it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from itertools import chain
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from ovsnet.compiler import Delta, Desired, Owned
-from ovsnet.openflow.api import BundleResult, Refusal, SwitchPort
-from ovsnet.openflow.codec import decode, encode_bundle, encode_strays
-from ovsnet.openflow.dump import parse_flow_stats
-from ovsnet.pipeline.template import COOKIE_MASK, COOKIE_OWNER, Key, Row
-from ovsnet.plan import Actual, Stray
+from ovsnet.compiler import Delta, Desired, Owned, Subject
+from ovsnet.openflow.api import SwitchPort
+from ovsnet.openflow.errors import SwitchDisconnected, SwitchError, SwitchTimeout
+from ovsnet.openflow.tables import Refused, apply_plan, read_actual
+from ovsnet.pipeline.render import flow_text
+from ovsnet.pipeline.template import Key, Row
+from ovsnet.plan import Actual, Plan, Stray, plan
 
 log = logging.getLogger(__name__)
-
-ROUNDS = 8
-"""Bundles to try, each without one more VPC, before the VPCs go in one by one."""
 
 
 @dataclass(frozen=True)
 class Hold:
-    """Why a VPC stays at its last good flows: ``reason`` in words, ``flow`` readable, ``path`` of the model object."""
+    """Why a VPC stays at its last good flows: in words, with the flow and the model object that it stems from."""
 
     reason: str
     flow: str = ""
     path: str = ""
 
 
-@dataclass
-class Step:
-    """Flows of one VPC (or of the host, ``""``) to bring in and to take out."""
-
-    add: list[Owned] = field(default_factory=list)
-    remove: list[Row] = field(default_factory=list)
-
-
-Attribute = Callable[[Row], str]
-"""Says which VPC a row found in the switch belonged to, ``""`` for none that is known."""
-
-
 class Enforcer:
-    """What a switch has of ours, and the way to change it. Used by one thread.
+    """Keeps account of our flows in a switch and changes them. For one thread.
 
-    ``held`` are the VPCs whose latest state the switch has refused.
+    ``flows`` are those in the switch, each with its model object; ``held`` the VPCs whose latest flows it refused.
+    The flows of the VPCs in ``frozen`` are left as they are, whatever is desired.
     """
 
-    def __init__(self, switch: SwitchPort, describe: Callable[[Row], str]) -> None:
+    def __init__(self, switch: SwitchPort) -> None:
         self.switch = switch
+        self.flows: dict[Key, Owned] = {}
         self.held: dict[str, Hold] = {}
-        self.flows: dict[Key, tuple[Row, str]] = {}  # what the switch has, with the VPC of each
+        self.frozen: frozenset[str] = frozenset()
         self._strays: tuple[Stray, ...] = ()
-        self._describe = describe
 
     def read(self) -> Actual:
         """What the switch really has of ours. Raises SwitchError."""
-        return decode(parse_flow_stats(self.switch.dump_flows(COOKIE_OWNER, COOKIE_MASK)))
+        return read_actual(self.switch)
 
-    def differences(self, actual: Actual) -> list[Row | Stray]:
-        """How the switch differs from what it should have been left with."""
-        missing = [row for key, (row, _) in self.flows.items() if actual.rows.get(key) != row]
-        surplus = [row for key, row in actual.rows.items() if key not in self.flows]
-        return [*missing, *surplus, *actual.strays]
+    def differences(self, actual: Actual) -> list[str]:
+        """How the switch differs from what it was left with, a readable line for each flow."""
+        missing = [
+            f"missing or changed: {flow_text(o.row)}" for k, o in self.flows.items() if actual.rows.get(k) != o.row
+        ]
+        surplus = [
+            f"not ours to be there: {flow_text(row)}" for key, row in actual.rows.items() if key not in self.flows
+        ]
+        strays = [f"unknown: table {s.table} priority {s.priority} match {s.match.hex()}" for s in actual.strays]
+        return [*missing, *surplus, *strays]
 
-    def adopt(self, actual: Actual, desired: Desired, attribute: Attribute) -> None:
-        """Take what was read as what the switch has."""
-        owners = {key: vpc for key, (_, vpc) in self.flows.items()}
-        self.flows = {}
+    def adopt(self, actual: Actual, desired: Desired, attribute: Callable[[Row], Subject]) -> None:
+        """Take what was read as what the switch has.
+
+        ``attribute`` tells the owner of a row that is neither wanted nor remembered.
+        """
+        before, self.flows = self.flows, {}
         for key, row in actual.rows.items():
-            owned = desired.flows.get(key)
-            vpc = owned.subject.vpc if owned is not None else owners.get(key) or attribute(row)
-            self.flows[key] = (row, vpc)
+            known = desired.flows.get(key) or before.get(key)
+            self.flows[key] = Owned(row, known.subject if known is not None else attribute(row))
         self._strays = actual.strays
 
     def converge(self, desired: Desired) -> int:
-        """Bring the switch from what it has to ``desired``; the number of flows changed. Raises SwitchError."""
-        steps: dict[str, Step] = {}
-        for key, owned in desired.flows.items():
-            present = self.flows.get(key)
-            if present is None or present[0] != owned.row:
-                steps.setdefault(owned.subject.vpc, Step()).add.append(owned)
-        for key, (row, vpc) in self.flows.items():
-            if key not in desired.flows:
-                steps.setdefault(vpc, Step()).remove.append(row)
+        """Bring the switch from what it has to ``desired``, held VPCs too; the number of flows changed.
+
+        Raises SwitchError.
+        """
         self.held = {}
-        return self._commit(steps)
+        rows = {key: owned.row for key, owned in self.flows.items()}
+        keep = {key for key, owned in self.flows.items() if owned.subject.vpc in self.frozen} if self.frozen else ()
+        return self._apply(plan(desired, Actual(rows, self._strays), keep=keep))
 
     def advance(self, desired: Desired, delta: Delta) -> int:
-        """Bring a small difference in; the number of flows changed. Raises SwitchError."""
-        touched = {owned.subject.vpc for owned in chain(delta.add, delta.remove)}
-        if self.held.keys() & touched or any(hold.reason.startswith(_WAITS) for hold in self.held.values()):
-            return self.converge(desired)  # the delta of a held VPC does not start from what the switch has
-        steps: dict[str, Step] = {}
-        for owned in delta.add:
-            steps.setdefault(owned.subject.vpc, Step()).add.append(owned)
-        for owned in delta.remove:
-            steps.setdefault(owned.subject.vpc, Step()).remove.append(owned.row)
-        return self._commit(steps)
+        """Bring the difference of one update in; the number of flows changed. Raises SwitchError."""
+        if self._strays or any(
+            owned.subject.vpc in self.held or self._owner_changes(owned) for owned in (*delta.add, *delta.remove)
+        ):
+            return self.converge(desired)  # the difference does not start from what the switch has
+        return self._apply(Plan(add=delta.add, remove=tuple(owned.row for owned in delta.remove)))
 
-    def _commit(self, steps: dict[str, Step]) -> int:
-        if not steps and not self._strays:
+    def _apply(self, steps: Plan) -> int:
+        """Apply steps in one bundle, or VPC by VPC where that cannot keep a held one apart."""
+        if not steps:
             return 0
-        changed = 0
-        for _ in range(ROUNDS):
-            self._hold_dependants(steps)
-            result = self._send(steps)
-            if result.committed:
-                return changed + self._record(steps)
-            culprit = self._hold_culprit(steps, result)
-            if culprit is None:
-                break
-            del steps[culprit]
-            if not steps and not self._strays:
-                return changed
-        for vpc, step in list(steps.items()):
-            one = {vpc: step}
-            self._hold_dependants(one)
-            if one and self._send(one).committed:
-                changed += self._record(one)
-            elif one and vpc not in self.held:
-                self.held[vpc] = Hold("the switch refuses its flows as a whole")
-        return changed
+        givers = {self.flows[o.row.key].subject.vpc for o in (*steps.add, *steps.change) if self._owner_changes(o)}
+        if givers:
+            return self._apply_apart(steps, givers)
+        try:
+            return self._apply_once(steps)
+        except (SwitchDisconnected, SwitchTimeout):
+            raise
+        except SwitchError as exc:
+            log.error("%s; trying each VPC alone", exc)
+            return self._apply_apart(steps, set())
 
-    def _send(self, steps: Mapping[str, Step]) -> BundleResult:
-        strays = self._strays
-        adds = [owned.row for step in steps.values() for owned in step.add]
-        removes = [row for step in steps.values() for row in step.remove]
-
-        def payload(bundle_id: int, first_xid: int) -> bytes:
-            rows = encode_bundle(adds, removes, bundle_id, first_xid + len(strays))
-            return encode_strays(strays, bundle_id, first_xid) + rows if strays else rows
-
-        return self.switch.apply_bundle(payload, len(strays) + len(adds) + len(removes))
-
-    def _record(self, steps: Mapping[str, Step]) -> int:
-        changed = len(self._strays)
-        self._strays = ()
-        for step in steps.values():
-            for row in step.remove:
-                self.flows.pop(row.key, None)
-            changed += len(step.add) + len(step.remove)
-        for vpc, step in steps.items():
-            for owned in step.add:
-                self.flows[owned.row.key] = (owned.row, vpc)
-        return changed
-
-    def _hold_culprit(self, steps: Mapping[str, Step], result: BundleResult) -> str | None:
-        """Hold the VPC of the flow that was refused; ``None`` when the refusal names no flow."""
-        for refusal in result.refusals:
-            place = self._find(steps, refusal)
-            if place is None:
-                continue
-            vpc, row, path = place
-            hold = Hold(
-                f"the switch refused a flow: OpenFlow error type {refusal.type}, code {refusal.code}",
-                self._describe(row),
-                path,
+    def _apply_apart(self, steps: Plan, first: set[str]) -> int:
+        """Apply the host's flows, then VPC by VPC, those in ``first`` before the others that take over from them."""
+        vpcs = {o.subject.vpc for o in (*steps.add, *steps.change)} | {self._vpc_of(row) for row in steps.remove}
+        changed = self._apply_once(Plan(strays=steps.strays)) if steps.strays else 0
+        for vpc in sorted(vpcs, key=lambda name: (name != "", name not in first, name)):
+            part = Plan(
+                add=tuple(o for o in steps.add if o.subject.vpc == vpc),
+                change=tuple(o for o in steps.change if o.subject.vpc == vpc),
+                remove=tuple(row for row in steps.remove if self._vpc_of(row) == vpc),
             )
-            self.held[vpc] = hold
-            log.error("%s held at its last good flows: %s (%s: %s)", vpc or "host", hold.reason, hold.path, hold.flow)
-            return vpc
-        return None
+            taken = {self.flows[o.row.key].subject.vpc for o in (*part.add, *part.change) if self._owner_changes(o)}
+            if blockers := sorted(taken & self.held.keys()):
+                self._hold(vpc, Hold(f"waits for VPC {blockers[0]}, which is held and still uses what moves here"))
+                continue
+            try:
+                changed += self._apply_once(part)
+            except (SwitchDisconnected, SwitchTimeout):
+                raise
+            except SwitchError as exc:
+                self._hold(vpc, Hold(str(exc)))
+        return changed
 
-    def _find(self, steps: Mapping[str, Step], refusal: Refusal) -> tuple[str, Row, str] | None:
-        if refusal.index is None:
-            return None
-        index = refusal.index - len(self._strays)
-        adds = [(vpc, owned.row, owned.subject.path) for vpc, step in steps.items() for owned in step.add]
-        if 0 <= index < len(adds):
-            return adds[index]
-        index -= len(adds)
-        removes = [(vpc, row, f"vpcs.{vpc}" if vpc else "hosts") for vpc, step in steps.items() for row in step.remove]
-        return removes[index] if 0 <= index < len(removes) else None
+    def _apply_once(self, steps: Plan) -> int:
+        """One bundle; takes note of what it changed and of the VPCs that had to be left out."""
+        outcome = apply_plan(self.switch, steps, self._owner)
+        applied = outcome.applied
+        for row in applied.remove:
+            self.flows.pop(row.key, None)
+        for owned in (*applied.add, *applied.change):
+            self.flows[owned.row.key] = owned
+        if applied.strays:
+            self._strays = ()
+        for vpc, refused in outcome.refused.items():
+            self._hold(vpc, _refusal(refused))
+        return len(applied.add) + len(applied.change) + len(applied.remove) + len(applied.strays)
 
-    def _hold_dependants(self, steps: dict[str, Step]) -> None:
-        """Hold a VPC that needs a flow which a held one still has: what moved between them, such as a VNI."""
-        again = True
-        while again:
-            again = False
-            for vpc, step in list(steps.items()):
-                blocker = next(self._blockers(vpc, step.add), None)
-                if blocker is not None:
-                    self.held[vpc] = Hold(f"{_WAITS} VPC {blocker}, which is held and still uses what moves here")
-                    del steps[vpc]
-                    again = True
+    def _hold(self, vpc: str, hold: Hold) -> None:
+        self.held[vpc] = hold
+        log.error("%s is held at its last good flows: %s", f"VPC {vpc}" if vpc else "the host", hold.reason)
 
-    def _blockers(self, vpc: str, add: Iterable[Owned]) -> Iterable[str]:
-        if not self.held:
-            return iter(())
-        present = (self.flows.get(owned.row.key) for owned in add)
-        return (p[1] for p in present if p is not None and p[1] != vpc and p[1] in self.held)
+    def _owner(self, row: Row) -> Subject | None:
+        owned = self.flows.get(row.key)
+        return None if owned is None else owned.subject
+
+    def _vpc_of(self, row: Row) -> str:
+        owner = self._owner(row)
+        return "" if owner is None else owner.vpc
+
+    def _owner_changes(self, owned: Owned) -> bool:
+        present = self.flows.get(owned.row.key)
+        return present is not None and present.subject.vpc != owned.subject.vpc
 
 
-_WAITS = "waits for"
+def _refusal(refused: Refused) -> Hold:
+    return Hold(str(refused), flow_text(refused.flow.row), refused.flow.subject.path)

@@ -83,12 +83,25 @@ class Store:
         Raises OSError when the disk does not take them; the state on disk is then as before.
         """
         batch = list(operations)
-        if len(batch) > 1:
-            replace_file(self.root / BATCH, b"".join(_line(_encode(one)) for one in batch))
-        for operation in batch:
-            self._apply(operation, states)
-        if len(batch) > 1:
-            (self.root / BATCH).unlink()
+        try:
+            if len(batch) > 1:
+                replace_file(self.root / BATCH, b"".join(_line(_encode(one)) for one in batch))
+            for operation in batch:
+                self._apply(operation, states)
+        except OSError:
+            for operation in batch:
+                self._sizes.pop(operation.vpc, None)
+            raise
+        finally:
+            if len(batch) > 1:
+                (self.root / BATCH).unlink(missing_ok=True)
+
+    def rewrite(self, vpc: str, state: VpcState | None) -> None:
+        """Write a VPC's file anew, or remove it. Raises OSError."""
+        if state is None:
+            self._apply(Withdraw(vpc), {})
+        else:
+            self._apply(Put(state), {vpc: state})
 
     def _apply(self, operation: Operation, states: dict[str, VpcState]) -> None:
         path = self._path(operation.vpc)
@@ -149,15 +162,17 @@ class Store:
             damage.append(f"{path} is damaged; set aside as {_set_aside(path).name}")
             return
         for operation in operations:
+            held = None if operation is None else states.get(operation.vpc)
             if isinstance(operation, Put):
+                if held is not None and held.revision > operation.state.revision:
+                    continue
                 states[operation.vpc] = operation.state
             elif isinstance(operation, Withdraw):
                 states.pop(operation.vpc, None)
             elif operation is not None:
-                state = states.get(operation.vpc)
-                if state is None or state.revision != operation.previous:
+                if held is None or held.revision != operation.previous:
                     continue  # this one was already done
-                states[operation.vpc] = patched(state, operation)
+                states[operation.vpc] = patched(held, operation)
             if operation is not None:
                 self._apply(operation, states)
         path.unlink()
@@ -219,9 +234,10 @@ def _parse(raw: bytes) -> Operation | None:
     if not raw.endswith(b"\n") or raw[: CHECKSUM + 1] != _checksum(body) + b" ":
         return None
     try:
-        return _decode(body)
+        operation: Operation = _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
+    return operation
 
 
 def _set_aside(path: Path) -> Path:

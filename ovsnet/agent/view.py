@@ -120,8 +120,8 @@ class HostView:
             if before is not None and before.owner != operation.state.owner and not adopt:
                 raise ConflictError(
                     "foreign-owner",
-                    f"VPC {before.name} belongs to {before.owner or 'an unnamed owner'}, and "
-                    f"{operation.state.owner or 'an unnamed owner'} wants to change it; adopt it explicitly if it is meant",
+                    f"VPC {before.name} belongs to {before.owner or 'an unnamed owner'}, not to "
+                    f"{operation.state.owner or 'an unnamed owner'}. Adopt it explicitly if it is meant",
                     before.revision,
                 )
             state = canonical_state(operation.state, self.host)
@@ -137,8 +137,8 @@ class HostView:
         if operation.previous != before.revision:
             raise ConflictError(
                 "revision-gap",
-                f"the change of VPC {operation.vpc} starts from revision {operation.previous}, and {before.revision} is "
-                "held; send the whole state",
+                f"the change of VPC {operation.vpc} starts from revision {operation.previous}, and "
+                f"{before.revision} is held. Send the whole state",
                 before.revision,
             )
         return self._checked_patch(operation, before, indexed=first)
