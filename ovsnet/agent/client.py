@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -15,7 +15,8 @@ import msgspec
 from ovsnet.errors import UserError
 from ovsnet.model.types import VpcState
 
-Data = dict[str, Any]
+Data: TypeAlias = Any
+"""What JSON gives: for most calls a dictionary."""
 
 
 class AgentError(UserError):
@@ -104,20 +105,18 @@ class AgentClient:
         query = _query(wait=wait, adopt=adopt, dry_run=dry_run)
         return self._call("POST", f"/v1/batch{query}", msgspec.json.encode(operations), wait)
 
-    def ports(self) -> list[Data]:
+    def ports(self) -> Data:
         """The ports declared on this host: bound, OpenFlow port, enforced or why not."""
-        ports: list[Data] = self._call("GET", "/v1/ports")
-        return ports
+        return self._call("GET", "/v1/ports")
 
     def port(self, vpc: str, name: str) -> Data:
         """One port, with ``dropped``: the frames that port security has refused from it."""
         return self._call("GET", f"/v1/ports/{quote(vpc)}/{quote(name)}")
 
-    def flows(self, *, source: str = "account", vpc: str | None = None, table: str | None = None) -> list[Data]:
+    def flows(self, *, source: str = "account", vpc: str | None = None, table: str | None = None) -> Data:
         """The flows of ours, in words and parts; ``source="switch"`` reads them back from the switch."""
         chosen = {"source": source} | ({"vpc": vpc} if vpc else {}) | ({"table": table} if table else {})
-        flows: list[Data] = self._call("GET", f"/v1/flows?{urlencode(chosen)}")
-        return flows
+        return self._call("GET", f"/v1/flows?{urlencode(chosen)}")
 
     def _call(
         self, method: str, path: str, body: bytes | None = None, wait: float = 0, accept: Sequence[int] = ()
@@ -132,7 +131,7 @@ class AgentClient:
         return data
 
     def _exchange(self, method: str, path: str, body: bytes | None, wait: float) -> tuple[int, bytes]:
-        """One request; a kept connection that the agent has closed meanwhile is replaced once (all calls repeat well)."""
+        """One request; a kept connection that was closed meanwhile is replaced once (every call may be repeated)."""
         for attempt in range(2):
             kept = self._connection is not None
             if self._connection is None:
