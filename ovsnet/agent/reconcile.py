@@ -1,0 +1,354 @@
+"""The loop that keeps a switch at what is desired: one thread that owns the compiler and the account of the switch.
+
+What comes in (changes of VPCs, facts of the switch, connections made and lost) is noted by other threads and taken all
+at once, so that a burst costs one bundle.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from ovsnet.agent.changes import Patch, Put
+from ovsnet.agent.enforce import Enforcer, Hold
+from ovsnet.agent.view import Change
+from ovsnet.compiler import HOST, Delta, HostCompiler, Subject
+from ovsnet.facts import Facts
+from ovsnet.model.types import VpcState
+from ovsnet.openflow.api import SwitchPort
+from ovsnet.openflow.errors import SwitchError
+from ovsnet.pipeline import fields
+from ovsnet.pipeline.template import Row
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+RETRY = (0.1, 5.0)
+"""Shortest and longest pause after a failure while the connection stands, in seconds."""
+AUDIT_EVERY = 30.0
+"""Seconds between two comparisons of the switch with what it was left with; a tenth more or less at random."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where enforcement stands. ``enforced``: revision by VPC, proven on the present connection."""
+
+    synced: bool = False
+    fault: str = "not started"
+    enforced: Mapping[str, int] = field(default_factory=dict)
+    held: Mapping[str, Hold] = field(default_factory=dict)
+    steps: int = 0
+    flows: int = 0
+    repairs: int = 0
+    audits: int = 0
+
+
+@dataclass
+class _Waiter:
+    serial: int
+    future: Future[Status]
+
+
+class Reconciler:
+    """Keeps ``switch`` at what the states and facts say for ``host``.
+
+    ``on_synced()`` is called on the loop's thread after the flows of a new connection are in place.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        switch: SwitchPort,
+        states: Iterable[VpcState] = (),
+        *,
+        on_synced: Callable[[], None] = lambda: None,
+        audit_every: float = AUDIT_EVERY,
+    ) -> None:
+        self.switch = switch
+        self.status = Status()
+        self.compiler = HostCompiler(host)
+        self.enforcer = Enforcer(switch)
+        self._on_synced = on_synced
+        self._audit_every = audit_every
+        self._states = {state.name: state for state in states}
+        self._wake = threading.Condition()
+        self._inbox: list[Change] = []
+        self._calls: list[tuple[Callable[[], Any], Future[Any]]] = []
+        self._waiters: list[_Waiter] = []
+        self._facts: Facts | None = None
+        self._compiled_facts: Facts | None = None
+        self._dirty = True
+        self._serial = 0
+        self._synced_generation = 0
+        self._broken: dict[str, Hold] = {}
+        self._repairs = self._audits = 0
+        self._stopping = False
+        self._threads = [
+            threading.Thread(target=self._loop, name="reconcile", daemon=True),
+            threading.Thread(target=self._audit_loop, name="audit", daemon=True),
+        ]
+
+    def start(self) -> Reconciler:
+        """Start; nothing happens to the switch before the first facts."""
+        for state in self._states.values():
+            self.compiler.put_vpc(state)
+        self.switch.on_connect(lambda _generation: self._poke())
+        self.switch.on_disconnect(self._lost)
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def stop(self) -> None:
+        """End the threads; the switch keeps its flows."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def feed(self, change: Change) -> Future[Status]:
+        """Take a checked change; the future is done once a step that includes it has been through the switch."""
+        future: Future[Status] = Future()
+        with self._wake:
+            self._inbox.append(change)
+            self._serial += 1
+            self._waiters.append(_Waiter(self._serial, future))
+            self._dirty = True
+            self._wake.notify_all()
+        return future
+
+    def set_facts(self, facts: Facts) -> None:
+        """Take the facts of the switch as they are now."""
+        with self._wake:
+            if facts != self._facts:
+                self._facts = facts
+                self._dirty = True
+                self._wake.notify_all()
+
+    def call(self, function: Callable[[], T]) -> Future[T]:
+        """Have ``function()`` run on the loop's thread, between steps."""
+        future: Future[T] = Future()
+        with self._wake:
+            self._calls.append((function, future))
+            self._wake.notify_all()
+        return future
+
+    def _poke(self) -> None:
+        with self._wake:
+            self._dirty = True
+            self._wake.notify_all()
+
+    def _lost(self, reason: str) -> None:
+        with self._wake:
+            self._synced_generation = 0
+            self._report(fault=f"no OpenFlow connection: {reason}")
+        log.warning("lost the OpenFlow connection: %s", reason)
+
+    def _loop(self) -> None:
+        pause = RETRY[0]
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._dirty or self._calls or self._stopping)
+                if self._stopping:
+                    return
+                calls, self._calls = self._calls, []
+                work, self._dirty = self._dirty, False
+            for function, future in calls:
+                _run(function, future)
+            if not work:
+                continue
+            if self._step():
+                pause = RETRY[0]
+            else:
+                with self._wake:
+                    self._wake.wait_for(lambda: self._stopping or self._dirty, pause)
+                    self._dirty = True
+                pause = min(RETRY[1], pause * 2)
+
+    def _step(self) -> bool:
+        """Take everything that came in and bring it into the switch; false to try again soon."""
+        with self._wake:
+            changes, self._inbox = self._inbox, []
+            facts, serial = self._facts, self._serial
+        for change in changes:
+            self._take(change)
+        if facts is None:
+            self._report(fault="the switch's database has not been read yet")
+            return True
+        if facts is not self._compiled_facts:
+            self.compiler.set_facts(facts)
+            self._compiled_facts = facts
+        delta = self._compile()
+        generation = self.switch.generation
+        if not self.switch.connected:
+            self._synced_generation = 0
+            self._report(fault=f"no OpenFlow connection: {self.switch.last_error or 'connecting'}")
+            return True  # a connection wakes us
+        try:
+            self._enforce(delta, generation)
+        except SwitchError as exc:
+            self._synced_generation = 0
+            self._report(fault=str(exc))
+            if self.switch.connected:
+                log.warning("%s; reading the tables back", exc)
+            return not self.switch.connected
+        self._finish(serial, generation)
+        return True
+
+    def _enforce(self, delta: Delta, generation: int) -> None:
+        started = time.monotonic()
+        fresh = self._synced_generation != generation
+        desired = self.compiler.desired
+        self.enforcer.frozen = frozenset(self._broken)
+        if fresh:
+            self.enforcer.adopt(self.enforcer.read(), desired, self._attribute)
+            changed = self.enforcer.converge(desired)
+        else:
+            changed = self.enforcer.advance(desired, delta)
+        if fresh or changed:
+            took = (time.monotonic() - started) * 1000
+            log.info("%d flows, %d of them changed%s in %.1f ms", len(desired), changed, " (resync)" * fresh, took)
+        if fresh:
+            self._on_synced()
+
+    def _finish(self, serial: int, generation: int) -> None:
+        held = self.enforcer.held | self._broken
+        enforced = dict(self.status.enforced) if self._synced_generation == generation else {}
+        for vpc, state in self._states.items():
+            if vpc not in held:
+                enforced[vpc] = state.revision
+        enforced = {vpc: revision for vpc, revision in enforced.items() if vpc in self._states}
+        news = {vpc: revision for vpc, revision in enforced.items() if self.status.enforced.get(vpc) != revision}
+        with self._wake:
+            self._synced_generation = generation
+            self._report(fault="", enforced=enforced, held=held)
+            done = [waiter for waiter in self._waiters if waiter.serial <= serial]
+            self._waiters = [waiter for waiter in self._waiters if waiter.serial > serial]
+        for waiter in done:
+            if waiter.future.set_running_or_notify_cancel():
+                waiter.future.set_result(self.status)
+        if news:
+            self.switch.enforced(news)
+
+    def _report(
+        self, fault: str, enforced: Mapping[str, int] | None = None, held: Mapping[str, Hold] | None = None
+    ) -> None:
+        """Replace the status; it is only ever replaced as a whole, so that any thread may read it."""
+        old = self.status
+        self.status = Status(
+            synced=not fault,
+            fault=fault,
+            enforced=enforced or {},
+            held=old.held if held is None else held,
+            steps=old.steps + (enforced is not None),
+            flows=len(self.enforcer.flows),
+            repairs=self._repairs,
+            audits=self._audits,
+        )
+
+    def _take(self, change: Change) -> None:
+        for vpc, state in change.states.items():
+            if state is None:
+                self._states.pop(vpc, None)
+            else:
+                self._states[vpc] = state
+            if self._broken.pop(vpc, None) is not None:
+                self._synced_generation = 0
+                if state is not None:
+                    self.compiler.put_vpc(state)
+        for operation in change.operations:
+            if isinstance(operation, Put):
+                self.compiler.put_vpc(operation.state)
+            elif isinstance(operation, Patch):
+                self.compiler.patch_vpc(
+                    operation.vpc, ports=operation.ports, networks=operation.networks, hosts=operation.hosts
+                )
+            else:
+                self.compiler.drop_vpc(operation.vpc)
+
+    def _compile(self) -> Delta:
+        """The difference since the last time; a VPC that cannot be compiled is put aside and reported, not the rest."""
+        try:
+            return self.compiler.update()
+        except Exception:
+            log.exception("compiling failed; finding the VPC that is to blame")
+        while True:
+            self.compiler = HostCompiler(self.compiler.host)
+            self.compiler.set_facts(self._compiled_facts or Facts())
+            culprit = self._compile_all()
+            if culprit is None:
+                break
+            self._broken[culprit[0]] = Hold(f"cannot be compiled: {culprit[1]}")
+        self._synced_generation = 0
+        return Delta()
+
+    def _compile_all(self) -> tuple[str, str] | None:
+        """Compile VPC by VPC; the first that fails, with the reason."""
+        for vpc, state in self._states.items():
+            if vpc in self._broken:
+                continue
+            try:
+                self.compiler.put_vpc(state)
+                self.compiler.update()
+            except Exception as exc:
+                return vpc, f"{type(exc).__name__}: {exc}"
+        self.compiler.update()
+        return None
+
+    def _attribute(self, row: Row) -> Subject:
+        """Whose flow this was, from the network or the port that it names."""
+        values = {param.field: value for param, value in zip(row.template.params, row.values, strict=True)}
+        vni = values.get(fields.NET, values.get(fields.TUN_ID))
+        facts = self._compiled_facts or Facts()
+        ofport = values.get(fields.IN_PORT)
+        ids = {iface for iface, number in facts.ofports.items() if number == ofport}
+        for vpc, state in self._states.items():
+            if any(network.vni == vni for network in state.networks.values()):
+                return Subject("vpc", vpc)
+            if ids and any(port.id in ids for port in state.ports.values()):
+                return Subject("vpc", vpc)
+        return HOST
+
+    def _audit_loop(self) -> None:
+        while True:
+            with self._wake:
+                pause = self._audit_every * random.uniform(0.9, 1.1)
+                if self._wake.wait_for(lambda: self._stopping, pause):
+                    return
+                generation, steps = self._synced_generation, self.status.steps
+            if generation:
+                try:
+                    actual = self.enforcer.read()
+                except SwitchError as exc:
+                    log.info("audit put off: %s", exc)
+                    continue
+                self.call(lambda: self._audited(generation, steps, actual))  # noqa: B023
+
+    def _audited(self, generation: int, steps: int, actual: Any) -> None:
+        """Compare what was read with the account, unless that has moved on since."""
+        if (generation, steps) != (self._synced_generation, self.status.steps):
+            return
+        self._audits += 1
+        differences = self.enforcer.differences(actual)
+        for line in differences[:10]:
+            log.warning("drift in the switch: %s", line)
+        if differences or self.enforcer.held:
+            log.warning("audit: %d flows differ, %d VPCs held; repairing", len(differences), len(self.enforcer.held))
+            self._repairs += len(differences)
+            self._synced_generation = 0
+            self._poke()
+
+
+def _run(function: Callable[[], T], future: Future[T]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(function())
+    except Exception as exc:
+        future.set_exception(exc)

@@ -1,0 +1,194 @@
+"""What an agent tells about itself, as plain data."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from ovsnet._version import VERSION
+from ovsnet.agent.agent import Agent
+from ovsnet.agent.reconcile import Status
+from ovsnet.compiler import Owned
+from ovsnet.model.types import Port, VpcState
+from ovsnet.openflow.errors import SwitchError
+from ovsnet.openflow.tables import read_actual
+from ovsnet.ovsdb import Interface
+from ovsnet.pipeline.render import flow_data, flow_ofctl, flow_text
+from ovsnet.plan import Plan
+
+Data = dict[str, Any]
+
+
+def digest(state: VpcState) -> str:
+    """A checksum of a state's contents: equal digests, equal states."""
+    return hashlib.sha256(msgspec.json.encode(state, order="deterministic")).hexdigest()[:32]
+
+
+def host(agent: Agent) -> Data:
+    """``GET /v1/host``."""
+    config, status, switch = agent.config, agent.reconciler.status, agent.ovsdb.state
+    return {
+        "host": config.host,
+        "vtep": config.vtep,
+        "version": VERSION,
+        "ready": not unready(agent),
+        "faults": unready(agent),
+        "bridge": config.bridge,
+        "datapath": switch.datapath_type or config.datapath,
+        "datapath_id": switch.datapath_id,
+        "ovs_version": switch.ovs_version,
+        "connected": {"ovsdb": agent.ovsdb.connected, "openflow": agent.switch.connected},
+        "tunnel_ofport": agent.ovsdb.tunnel_ofport(),
+        "flows": status.flows,
+        "repairs": status.repairs,
+        "vpcs": {name: vpc(state, status) for name, state in sorted(agent.view.states.items())},
+        "ports": ports(agent),
+        "misplaced": agent.misplaced(),
+        "conflicts": [{"iface_id": c.iface_id, "bound": c.chosen, "ignored": list(c.others)} for c in switch.conflicts],
+        "warnings": warnings(agent),
+    }
+
+
+def unready(agent: Agent) -> list[str]:
+    """Why the agent does not enforce all that it was told; empty when it does."""
+    found = []
+    if not agent.ovsdb.connected:
+        found.append(f"no OVSDB connection to {agent.config.ovsdb}")
+    if agent.fault:
+        found.append(agent.fault)
+    status = agent.reconciler.status
+    if status.fault:
+        found.append(status.fault)
+    found += [f"VPC {name} is held: {hold.reason}" for name, hold in sorted(status.held.items())]
+    return found
+
+
+def warnings(agent: Agent) -> list[str]:
+    """What is odd, and hinders nothing by itself."""
+    found = list(agent.damage)
+    if agent.unsaved:
+        found.append(f"not on disk: {', '.join(sorted(agent.unsaved))}")
+    for name, state in sorted(agent.view.states.items()):
+        vtep = state.hosts.get(agent.config.host)
+        if vtep is not None and vtep != agent.config.vtep:
+            found.append(f"VPC {name} says that this host's VTEP is {vtep}, and it is {agent.config.vtep}")
+    tunnel = agent.ovsdb.state.tunnel
+    if tunnel is not None and tunnel.error:
+        found.append(f"tunnel port {tunnel.name}: {tunnel.error}")
+    return found
+
+
+def vpc(state: VpcState, status: Status) -> Data:
+    """One VPC in ``GET /v1/host``."""
+    hold = status.held.get(state.name)
+    return {
+        "revision": state.revision,
+        "enforced": status.enforced.get(state.name),
+        "owner": state.owner,
+        "digest": digest(state),
+        "ports": len(state.ports),
+        "held": None if hold is None else {"reason": hold.reason, "flow": hold.flow, "path": hold.path},
+    }
+
+
+def ports(agent: Agent) -> list[Data]:
+    """The ports that are declared on this host."""
+    return [
+        port(agent, state, name, declared)
+        for _, state in sorted(agent.view.states.items())
+        for name, declared in sorted(state.ports.items())
+        if declared.host == agent.config.host
+    ]
+
+
+def port(agent: Agent, state: VpcState, name: str, declared: Port) -> Data:
+    """One port: what is declared, what it is bound to, and why it is not enforced."""
+    interface = agent.ovsdb.interfaces().get(declared.id)
+    reason = _reason(agent, state, declared, interface)
+    return {
+        "port": f"{state.name}/{name}",
+        "id": declared.id,
+        "network": declared.network,
+        "host": declared.host,
+        "mac": declared.mac,
+        "ips": list(declared.ips or ()),
+        "bound": interface is not None and declared.host == agent.config.host,
+        "interface": None if interface is None else interface.name,
+        "ofport": None if interface is None else interface.ofport,
+        "up": interface is not None and interface.up,
+        "enforced": not reason,
+        "reason": reason or None,
+    }
+
+
+def _reason(agent: Agent, state: VpcState, declared: Port, interface: Interface | None) -> str:
+    status = agent.reconciler.status
+    if declared.host != agent.config.host:
+        where = f"declared on {declared.host}" if declared.host else "placed on no host"
+        return f"{where}, and plugged here" if interface is not None else where
+    if interface is None:
+        return f"no interface on {agent.config.bridge} has external_ids:iface-id={declared.id}"
+    if interface.ofport is None:
+        return interface.error or "ovs-vswitchd has given the interface no OpenFlow port yet"
+    if state.name in status.held:
+        return status.held[state.name].reason
+    if status.fault:
+        return status.fault
+    enforced = status.enforced.get(state.name)
+    return "" if enforced == state.revision else f"revision {enforced} is in force, {state.revision} is on its way"
+
+
+def port_with_counters(agent: Agent, state: VpcState, name: str, declared: Port) -> Data:
+    """``GET /v1/ports/VPC/NAME``: also the frames that port security has refused; ``None`` when nobody can tell."""
+    data = port(agent, state, name, declared)
+    data["dropped"] = None
+    if data["bound"] and data["ofport"] is not None:
+        try:
+            data["dropped"] = agent.dropped(data["ofport"])
+        except SwitchError as exc:
+            data["reason"] = data["reason"] or str(exc)
+    return data
+
+
+def flows(agent: Agent, source: str, vpc_name: str | None, table: str | None) -> list[Data]:
+    """``GET /v1/flows``: ``source`` is ``account`` (what the agent has put there) or ``switch`` (read back now).
+
+    Raises SwitchError.
+    """
+    account = agent.flows()
+    if source == "switch":
+        owners = {owned.row.key: owned for owned in account}
+        actual = read_actual(agent.switch)
+        chosen = [(row, owners.get(key)) for key, row in actual.rows.items()]
+    else:
+        chosen = [(owned.row, owned) for owned in account]
+    return [
+        flow_data(row)
+        | {
+            "text": flow_text(row),
+            "ofctl": flow_ofctl(row),
+            "vpc": owned.subject.vpc if owned else "",
+            "object": owned.subject.path if owned else "",
+        }
+        for row, owned in sorted(
+            chosen, key=lambda pair: (pair[0].template.table.id, -pair[0].template.priority, pair[0].values)
+        )
+        if (vpc_name is None or (owned is not None and owned.subject.vpc == vpc_name))
+        and (table is None or row.template.table.name == table)
+    ]
+
+
+def preview(steps: Plan) -> Data:
+    """The answer to a dry run: counts, and a readable line for each flow."""
+
+    def line(owned: Owned) -> str:
+        return f"{flow_text(owned.row)}  # {owned.subject.path}"
+
+    return {
+        "counts": steps.counts,
+        "added": sorted(line(owned) for owned in steps.add),
+        "changed": sorted(line(owned) for owned in steps.change),
+        "removed": sorted(flow_text(row) for row in steps.remove),
+    }

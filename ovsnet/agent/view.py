@@ -1,0 +1,274 @@
+"""What this host has been told, checked: the states of its VPCs and the indexes that make a small change cheap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from ovsnet.agent.changes import Patch, Put, Withdraw, patched
+from ovsnet.errors import ModelError, UserError
+from ovsnet.model import canonical_state, check_states
+from ovsnet.model.types import Port, VpcState
+
+Operation = Put | Patch | Withdraw
+
+
+class ConflictError(UserError):
+    """A change does not fit what is held: a gap, an old revision, another owner. ``code`` is stable."""
+
+    def __init__(self, code: str, message: str, current: int | None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.current = current
+
+
+@dataclass(frozen=True)
+class Change:
+    """A checked set of operations: ``states`` are those of its VPCs afterwards, ``None`` for one that is gone."""
+
+    operations: tuple[Operation, ...] = ()
+    states: Mapping[str, VpcState | None] = field(default_factory=dict)
+
+
+class _Index:
+    """Who has which address in a VPC."""
+
+    def __init__(self, state: VpcState) -> None:
+        self.addresses: dict[tuple[str, str], str] = {}
+        for name, port in state.ports.items():
+            self.add(name, port)
+
+    def add(self, name: str, port: Port) -> None:
+        for address in (port.mac or "", *(port.ips or ())):
+            self.addresses[port.network, address] = name
+
+    def discard(self, name: str, port: Port) -> None:
+        for address in (port.mac or "", *(port.ips or ())):
+            if self.addresses.get((port.network, address)) == name:
+                del self.addresses[port.network, address]
+
+    def clashes(self, ports: Mapping[str, Port | None]) -> bool:
+        """Whether one of the ports has an address of another that is not among them."""
+        seen: dict[tuple[str, str], str] = {}
+        for name, port in ports.items():
+            if port is None:
+                continue
+            for address in (port.mac or "", *(port.ips or ())):
+                key = (port.network, address)
+                owner = self.addresses.get(key, name)
+                if (owner != name and owner not in ports) or seen.setdefault(key, name) != name:
+                    return True
+        return False
+
+
+class HostView:
+    """The states that a host holds. ``check`` first, then ``commit``; the caller keeps others out in between."""
+
+    def __init__(self, host: str, states: Mapping[str, VpcState]) -> None:
+        self.host = host
+        self.states = dict(states)
+        self._indexes: dict[str, _Index] = {}
+        self._port_ids: dict[str, tuple[str, str]] = {}
+        self._vnis: dict[int, str] = {}
+        for state in self.states.values():
+            self._register(state)
+
+    def port_of(self, iface_id: str) -> tuple[str, str] | None:
+        """The VPC and the name of the port that has this id."""
+        return self._port_ids.get(iface_id)
+
+    def check(self, operations: Iterable[Operation], *, adopt: bool = False) -> Change:
+        """What operations would lead to; changes nothing.
+
+        An operation that is done already is left out of the result. Raises ConflictError for one that does not fit,
+        ModelError with all problems for a state that is wrong; ``adopt`` permits to take over another owner's VPC.
+        """
+        after: dict[str, VpcState | None] = {}
+        kept: list[Operation] = []
+        for operation in operations:
+            before = after.get(operation.vpc, self.states.get(operation.vpc))
+            if operation.vpc in after and after[operation.vpc] is None:
+                before = None
+            new = self._checked(operation, before, adopt=adopt, first=operation.vpc not in after)
+            if new is not None:
+                kept.append(new)
+                after[operation.vpc] = _result(new, before)
+        self._check_between(after)
+        return Change(tuple(kept), after)
+
+    def commit(self, change: Change) -> None:
+        """Take over a change that ``check`` has returned."""
+        whole = {op.vpc for op in change.operations if not isinstance(op, Patch)}
+        for operation in change.operations:
+            if isinstance(operation, Patch) and operation.vpc not in whole:
+                self._commit_patch(operation)
+        for vpc, state in change.states.items():
+            if vpc in whole:
+                self._forget(vpc)
+            if state is not None:
+                self.states[vpc] = state
+                if vpc in whole:
+                    self._register(state)
+
+    def _checked(self, operation: Operation, before: VpcState | None, *, adopt: bool, first: bool) -> Operation | None:
+        """The operation in canonical form, ``None`` if there is nothing to do."""
+        if isinstance(operation, Withdraw):
+            return None if before is None else operation
+        if isinstance(operation, Put):
+            if before is not None and before.owner != operation.state.owner and not adopt:
+                raise ConflictError(
+                    "foreign-owner",
+                    f"VPC {before.name} belongs to {before.owner or 'an unnamed owner'}, not to "
+                    f"{operation.state.owner or 'an unnamed owner'}. Adopt it explicitly if it is meant",
+                    before.revision,
+                )
+            state = canonical_state(operation.state, self.host)
+            return None if before is not None and _same(before, state, adopt=adopt) else Put(state)
+        if before is None:
+            message = f"VPC {operation.vpc} is not known here; send its whole state first"
+            raise ConflictError("unknown-vpc", message, None)
+        if operation.revision <= operation.previous:
+            message = f"revision {operation.revision} does not follow {operation.previous}; a change must raise it"
+            raise ConflictError("stale-revision", message, before.revision)
+        if operation.revision == before.revision and _applied(before, operation):
+            return None
+        if operation.previous != before.revision:
+            raise ConflictError(
+                "revision-gap",
+                f"the change of VPC {operation.vpc} starts from revision {operation.previous}, and "
+                f"{before.revision} is held. Send the whole state",
+                before.revision,
+            )
+        return self._checked_patch(operation, before, indexed=first)
+
+    def _checked_patch(self, patch: Patch, before: VpcState, *, indexed: bool) -> Patch:
+        """A change in canonical form. Only what it touches is checked, unless it touches networks or VTEPs."""
+        narrow = indexed and not patch.networks and all(before.hosts.get(h, v) == v for h, v in patch.hosts.items())
+        if narrow:
+            ports = {name: port for name, port in patch.ports.items() if port is not None}
+            hosts = before.hosts | {name: vtep for name, vtep in patch.hosts.items() if vtep is not None}
+            networks = before.networks
+            if all(port.network in networks and (port.host is None or port.host in hosts) for port in ports.values()):
+                networks = {port.network: networks[port.network] for port in ports.values()}
+                wanted = {port.host for port in ports.values()} | {self.host} | patch.hosts.keys()
+                hosts = {name: vtep for name, vtep in hosts.items() if name in wanted}
+            part = VpcState(name=patch.vpc, revision=patch.revision, networks=networks, ports=ports, hosts=hosts)
+            checked = canonical_state(part, self.host)
+            changed: dict[str, Port | None] = {name: checked.ports.get(name) for name in patch.ports}
+            if not self._index(patch.vpc).clashes(changed):
+                fresh = {name: checked.hosts[name] for name in patch.hosts}
+                return msgspec.structs.replace(patch, ports=changed, hosts=fresh)
+        whole = canonical_state(patched(before, patch), self.host)
+        return msgspec.structs.replace(
+            patch,
+            ports={name: whole.ports.get(name) for name in patch.ports},
+            networks={name: whole.networks.get(name) for name in patch.networks},
+            hosts={name: whole.hosts.get(name) for name in patch.hosts},
+        )
+
+    def _check_between(self, after: Mapping[str, VpcState | None]) -> None:
+        """A VNI and a port's id belong to one VPC."""
+        if not any(self._collides(state, after) for state in after.values() if state is not None):
+            return
+        states = {vpc: state for vpc, state in (self.states | dict(after)).items() if state is not None}
+        problems = check_states(states)
+        if problems:
+            raise ModelError(problems)
+
+    def _collides(self, state: VpcState, after: Mapping[str, VpcState | None]) -> bool:
+        if len(after) > 1:
+            return True  # rare, and the full check is the simple one
+        before = self.states.get(state.name)
+        for name, network in state.networks.items():
+            if before is not None and before.networks.get(name) is network:
+                continue
+            if network.vni is not None and self._vnis.get(network.vni, state.name) != state.name:
+                return True
+        old = {} if before is None else before.ports
+        return any(
+            self._port_ids.get(port.id, (state.name, name)) != (state.name, name)
+            for name, port in state.ports.items()
+            if old.get(name) is not port
+        )
+
+    def _index(self, vpc: str) -> _Index:
+        if vpc not in self._indexes:
+            self._indexes[vpc] = _Index(self.states[vpc])
+        return self._indexes[vpc]
+
+    def _commit_patch(self, patch: Patch) -> None:
+        before = self.states[patch.vpc]
+        index = self._index(patch.vpc)
+        olds = {name: before.ports[name] for name in patch.ports if name in before.ports}
+        for name, old in olds.items():
+            index.discard(name, old)
+            self._port_ids.pop(old.id, None)
+        for name, new in patch.ports.items():
+            if new is not None:
+                index.add(name, new)
+                self._port_ids[new.id] = (patch.vpc, name)
+        for name in patch.networks:
+            if name in before.networks:
+                self._vnis.pop(before.networks[name].vni or 0, None)
+        for network in patch.networks.values():
+            if network is not None:
+                self._vnis[network.vni or 0] = patch.vpc
+        self.states[patch.vpc] = patched(before, patch)
+
+    def _register(self, state: VpcState) -> None:
+        for name, port in state.ports.items():
+            self._port_ids[port.id] = (state.name, name)
+        for network in state.networks.values():
+            self._vnis[network.vni or 0] = state.name
+
+    def _forget(self, vpc: str) -> None:
+        self._indexes.pop(vpc, None)
+        state = self.states.pop(vpc, None)
+        if state is None:
+            return
+        for name, port in state.ports.items():
+            if self._port_ids.get(port.id) == (vpc, name):
+                del self._port_ids[port.id]
+        for network in state.networks.values():
+            if self._vnis.get(network.vni or 0) == vpc:
+                del self._vnis[network.vni or 0]
+
+
+def _result(operation: Operation, before: VpcState | None) -> VpcState | None:
+    if isinstance(operation, Put):
+        return operation.state
+    if isinstance(operation, Patch) and before is not None:
+        return patched(before, operation)
+    return None
+
+
+def _same(before: VpcState, state: VpcState, *, adopt: bool) -> bool:
+    """Whether the state is the one that is held. Raises ConflictError for an old revision, or one used twice."""
+    if state.revision > before.revision:
+        return False
+    if state.revision < before.revision:
+        raise ConflictError(
+            "stale-revision",
+            f"revision {state.revision} of VPC {state.name} is older than {before.revision}, which is held",
+            before.revision,
+        )
+    if before == state:
+        return True
+    if adopt and msgspec.structs.replace(before, owner=state.owner) == state:
+        return False
+    raise ConflictError(
+        "revision-reused",
+        f"revision {state.revision} of VPC {state.name} is held with other contents; a change must raise the revision",
+        before.revision,
+    )
+
+
+def _applied(state: VpcState, patch: Patch) -> bool:
+    """Whether a change is in the state already (its sender did not hear so)."""
+    return (
+        all(state.ports.get(name) == port for name, port in patch.ports.items())
+        and all(state.networks.get(name) == network for name, network in patch.networks.items())
+        and all(state.hosts.get(name) == vtep for name, vtep in patch.hosts.items())
+    )

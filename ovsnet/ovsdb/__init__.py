@@ -1,0 +1,7 @@
+"""The switch's database: bridges, tunnel ports and interface bindings (the only package that uses python-ovs)."""
+
+from ovsnet.ovsdb.client import Ovsdb
+from ovsnet.ovsdb.link import OvsdbError
+from ovsnet.ovsdb.state import Conflict, Interface, SwitchState
+
+__all__ = ["Conflict", "Interface", "Ovsdb", "OvsdbError", "SwitchState"]
