@@ -112,16 +112,20 @@ def converge(record: Record, wanted: Topology, progress: Progress) -> list[str]:
 
     in_parallel("ports", connect, change.build_workloads, progress)
     _plug_in(wanted, change.build_workloads, progress)
-    in_parallel("tunnels", lambda host: hosts.warm(host, _peers(host, wanted)), list(wanted.hosts.values()), progress)
     record.topology, record.pending = wanted, []
     record.write()
     return restarted
 
 
+def warm(topology: Topology, progress: Progress) -> None:
+    """Let every host resolve every other VTEP, once the tunnel ports are there."""
+    everybody = list(topology.hosts.values())
+    in_parallel("tunnels", lambda host: hosts.warm(host, _peers(host, topology)), everybody, progress)
+
+
 def _peers(host: HostSpec, wanted: Topology) -> list[str]:
-    return [
-        peer.vtep for peer in wanted.hosts.values() if peer is not host and (":" in peer.vtep) == (":" in host.vtep)
-    ]
+    others = [peer.vtep for peer in wanted.hosts.values() if peer is not host]
+    return [vtep for vtep in others if (":" in vtep) == (":" in host.vtep)]
 
 
 def _underlay(wanted: Topology, mark: str) -> None:

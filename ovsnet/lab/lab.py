@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ovsnet.errors import UserError
+from ovsnet.lab import converge as converging
 from ovsnet.lab import host as hosts
 from ovsnet.lab import netns, record
 from ovsnet.lab.converge import Progress, converge, refuse_foreign
+from ovsnet.lab.matrix import Matrix, Result
 from ovsnet.lab.ovs import OvsInstance
 from ovsnet.lab.topology import HostSpec, Topology, WorkloadSpec, lab_dir, marker, prefix, topology
 from ovsnet.model.types import Model
@@ -140,6 +142,15 @@ class Lab:
         """Run a command in a port's workload and capture what it prints. Raises subprocess.TimeoutExpired."""
         with netns.inside(self.port(port).netns):
             return subprocess.run(argv, capture_output=True, text=True, timeout=timeout, check=False)
+
+    def test(self, *, progress: Progress = _silent, patience: float = 5.0, settle: float = 0.3) -> Result:
+        """Send packets between all workloads and compare with the model; see ``matrix.Matrix.run`` for the times."""
+        matrix = Matrix(self.model, self.topology, datapath=self._record.datapath, progress=progress)
+        return matrix.run(patience=patience, settle=settle)
+
+    def warm(self) -> None:
+        """Let every host resolve every other VTEP, so that no first packet is lost; needs the tunnel ports."""
+        converging.warm(self.topology, _silent)
 
     def ovs(self, host: str) -> OvsInstance:
         """The Open vSwitch of a host."""
