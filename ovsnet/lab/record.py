@@ -48,9 +48,7 @@ def read(lab: str) -> Record | None:
     except FileNotFoundError:
         return None
     except msgspec.MsgspecError as error:
-        raise UserError(
-            f"{path}: not a lab's record ({error}). `ovsnet lab down --name {lab}` removes the lab."
-        ) from error
+        raise UserError(f"{path}: unreadable ({error}). `ovsnet lab down --name {lab}` removes the lab.") from error
 
 
 @contextlib.contextmanager

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from handmade import install, ofport
 
 from ovsnet.lab.host import INTEGRATION
 from ovsnet.lab.lab import Lab
+from tests.system.handmade import install, ofport
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 QUICK = {"patience": 0.5, "settle": 0.1}
