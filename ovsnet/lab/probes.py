@@ -45,7 +45,8 @@ def pairs(model: Model) -> list[Pair]:
     return list(reachability(model))
 
 
-def _mac(model: Model, name: str) -> str:
+def mac_of(model: Model, name: str) -> str:
+    """The MAC of a port, named ``VPC/PORT``."""
     vpc, port = name.split("/")
     mac = model.vpcs[vpc].ports[port].mac
     assert mac is not None
@@ -58,12 +59,12 @@ def probes(model: Model, matrix: list[Pair], tokens: frames.Tokens, nd_responder
     number = 0
 
     def probe(sender: str, dst_mac: str, src: str, dst: str, what: str, pair: Pair | None) -> Probe:
-        frame = frames.udp(_mac(model, sender), dst_mac, src, dst, tokens.make(number))
+        frame = frames.udp(mac_of(model, sender), dst_mac, src, dst, tokens.make(number))
         fate = meaning.delivered(Frame(sender, frame))
         return Probe(number, sender, frame, what, pair, fate.receiver, fate.wire)
 
     for pair in matrix:
-        yield probe(pair.src, _mac(model, pair.dst), pair.src_ip, pair.dst_ip, f"{pair.src} to {pair.dst}", pair)
+        yield probe(pair.src, mac_of(model, pair.dst), pair.src_ip, pair.dst_ip, f"{pair.src} to {pair.dst}", pair)
         number += 1
     for sender in meaning.nics:
         vpc, port = sender.split("/")
@@ -85,9 +86,9 @@ def probes(model: Model, matrix: list[Pair], tokens: frames.Tokens, nd_responder
 def requests(model: Model, matrix: list[Pair]) -> Iterator[Request]:
     """For every pair the ARP or ND request of the sender for the destination's address."""
     for pair in matrix:
-        frame = frames.resolution(_mac(model, pair.src), pair.src_ip, pair.dst_ip)
+        frame = frames.resolution(mac_of(model, pair.src), pair.src_ip, pair.dst_ip)
         own = pair.dst_ip in (model.vpcs[pair.src.split("/")[0]].ports[pair.src.split("/")[1]].ips or ())
-        answer = None if pair.owner is None or own else _mac(model, pair.owner)
+        answer = None if pair.owner is None or own else mac_of(model, pair.owner)
         yield Request(pair, frame, answer)
 
 
