@@ -125,7 +125,7 @@ def _live_pid(pidfile: Path) -> int | None:
         name = Path(f"/proc/{pid}/comm").read_text().strip()
     except (OSError, ValueError):
         return None
-    return pid if name in {"ovs-vswitchd", "ovsdb-server"} else None
+    return pid if name in {"ovs-vswitchd", "ovsdb-server"} and not _ended(pid) else None
 
 
 def _end(pid: int | None, sig: int, patience: float = 5.0) -> None:

@@ -1,0 +1,22 @@
+# For those who develop ovsnet. Users need only ./demo and ./test.
+PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
+RUN = PYTHONPATH=. $(PYTHON) -m
+
+.PHONY: check format bench docs
+
+check: ## format, lint, types, generated pages fresh, fast tests
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy
+	PYTHONPATH=. $(PYTHON) scripts/generate_docs.py --check
+	$(RUN) pytest -q -m "not slow and not vm" tests/unit tests/golden
+
+format: ## let ruff rewrite what it can
+	$(RUN) ruff format .
+	$(RUN) ruff check --fix .
+
+docs: ## write the generated pages
+	PYTHONPATH=. $(PYTHON) scripts/generate_docs.py
+
+bench: ## a table and JSON; needs root for the parts that use network namespaces
+	$(RUN) benchmarks

@@ -1,0 +1,173 @@
+"""One hypervisor of a lab: its namespace, its Open vSwitch, its uplink, its agent, and the ports plugged into it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from ovsnet.lab import netns
+from ovsnet.lab.ovs import OvsError, OvsInstance
+from ovsnet.lab.topology import HostSpec, WorkloadSpec
+
+INTEGRATION = "br-int"
+UPLINK = "uplink"
+_DISCARD_PORT = 9
+_PLUGGED = "external_ids:ovsnet-lab=port"
+
+
+def ovs_of(host: HostSpec) -> OvsInstance:
+    """The host's Open vSwitch."""
+    return OvsInstance(Path(host.run_dir), netns=host.netns)
+
+
+def build(host: HostSpec, underlay: str, marker: str) -> None:
+    """Make the host: namespace, uplink to the underlay, switch, bridges, VTEP. Whatever was there is removed."""
+    remove(host)
+    netns.create(host.netns, marker)
+    netns.quiet_ipv6(host.netns)
+    netns.leave_to_switch(host.netns)
+    netns.veth(host.netns, UPLINK, underlay, host.uplink, mtu=host.mtu)
+    netns.enslave(underlay, host.uplink, "br0")
+    ovs = ovs_of(host).start()
+    add_bridges(ovs, host)
+    configure_vtep(host)
+
+
+def add_bridges(ovs: OvsInstance, host: HostSpec) -> None:
+    """Make the bridge to the underlay and the (still empty) integration bridge."""
+    kind = f"datapath_type={host.datapath}"
+    ovs.vsctl(
+        *("--may-exist", "add-br", "br-phy", "--", "set", "Bridge", "br-phy", kind),
+        *("--", "--may-exist", "add-port", "br-phy", UPLINK),
+        *("--", "set", "Interface", "br-phy", f"mtu_request={host.mtu}"),
+        *("--", "--may-exist", "add-br", INTEGRATION, "--", "set", "Bridge", INTEGRATION, kind, "fail_mode=secure"),
+    )
+
+
+def configure_vtep(host: HostSpec) -> None:
+    """Put the VTEP address on the underlay bridge's own port: user-space tunnels look for it there, not on the uplink.
+
+    Its prefix is /0: every other VTEP is on the link, whatever the addresses are, and OVS takes a route for its tunnels
+    only if an address of the device covers the destination.
+    """
+    everything = "::" if ":" in host.vtep else "0.0.0.0"
+    if ":" in host.vtep:
+        netns.sysctl(host.netns, {"ipv6/conf/br-phy/disable_ipv6": "0"})
+    netns.configure(host.netns, "br-phy", addresses=[f"{host.vtep}/0"], gateways=[everything])
+
+
+def warm(host: HostSpec, peers: Iterable[str]) -> None:
+    """Let the host resolve each other VTEP: a user-space datapath drops the first frame to an unknown neighbour.
+
+    OVS reads the answers in passing, once it has a tunnel port.
+    """
+    family = socket.AF_INET6 if ":" in host.vtep else socket.AF_INET
+    netns.forget_neighbours(host.netns, "br-phy")
+    with netns.inside(host.netns), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        for peer in peers:
+            with contextlib.suppress(OSError):
+                probe.sendto(b"", (peer, _DISCARD_PORT))
+
+
+def repair(host: HostSpec) -> list[str]:
+    """Restart what has died of a host's switch; returns what was restarted."""
+    ovs, done = ovs_of(host), []
+    if ovs.ovsdb_pid is None:
+        ovs.start_ovsdb()
+        done.append("ovsdb-server")
+    if ovs.vswitchd_pid is None:
+        ovs.start_vswitchd()
+        done.append("ovs-vswitchd")
+    if done:
+        add_bridges(ovs, host)
+        configure_vtep(host)
+    return done
+
+
+def remove(host: HostSpec) -> None:
+    """End the host's processes, remove its namespace and its run directory."""
+    netns.end(netns.pids_in([host.netns]))
+    netns.delete(host.netns)
+    shutil.rmtree(host.run_dir, ignore_errors=True)
+
+
+def keep_only(host: HostSpec, taps: Collection[str]) -> None:
+    """Unplug every port that the lab plugged in, except ``taps``."""
+    ovs = ovs_of(host)
+    if ovs.ovsdb_pid is None:
+        return
+    listed = ovs.vsctl("--bare", "--columns=name", "find", "Interface", _PLUGGED).split()
+    words = [word for tap in listed if tap not in taps for word in ("--", "--if-exists", "del-port", INTEGRATION, tap)]
+    if words:
+        ovs.vsctl(*words[1:])
+
+
+def plug(host: HostSpec, workloads: Iterable[WorkloadSpec]) -> None:
+    """Plug workloads into the integration bridge, as libvirt does: ``external_ids:iface-id`` is the port's id."""
+    words: list[str] = []
+    for workload in workloads:
+        words += ["--", "--may-exist", "add-port", INTEGRATION, workload.tap, "--", "set", "Interface", workload.tap]
+        words += [f"external_ids:iface-id={workload.id}", _PLUGGED, f'external_ids:attached-mac="{workload.mac}"']
+    if words:
+        ovs_of(host).vsctl(*words[1:])
+
+
+def start_agent(host: HostSpec) -> int:
+    """Start the host's agent; returns its process id. It is ready when its socket answers, not yet now."""
+    run_dir = Path(host.run_dir)
+    command = [sys.executable, "-m", "ovsnet.agent.main", "--host", host.name, "--vtep", host.vtep]
+    command += ["--ovsdb", ovs_of(host).db_target, "--bridge", INTEGRATION, "--datapath", host.datapath]
+    command += ["--run-dir", str(run_dir), "--state-dir", str(run_dir / "state")]
+    root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    with netns.inside(host.netns), (run_dir / "agent.log").open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            env=os.environ | {"PYTHONPATH": path, "OVS_RUNDIR": str(run_dir)},
+            start_new_session=True,
+        )
+    process.returncode = 0  # It outlives us on purpose: no warning when this object goes.
+    (run_dir / "agent.lab-pid").write_text(str(process.pid))
+    return process.pid
+
+
+def agent_pid(host: HostSpec) -> int | None:
+    """The running agent's process id, or ``None``."""
+    try:
+        pid = int((Path(host.run_dir) / "agent.lab-pid").read_text())
+        mine = host.run_dir.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError):
+        return None
+    return pid if mine and netns.alive(pid) else None
+
+
+def kill_agent(host: HostSpec, sig: int = signal.SIGKILL) -> None:
+    """End the agent's main process with a signal and wait until it is gone; flows stay."""
+    pid = agent_pid(host)
+    if pid is not None:
+        netns.end([pid], sig)
+
+
+def restart_vswitchd(host: HostSpec, sig: int = signal.SIGKILL) -> None:
+    """Kill ovs-vswitchd and start it again; the agent is not told."""
+    ovs = ovs_of(host)
+    ovs.stop_vswitchd(sig)
+    for _ in range(100):
+        try:
+            ovs.start_vswitchd()
+            break
+        except OvsError:
+            time.sleep(0.05)
+    configure_vtep(host)

@@ -1,0 +1,143 @@
+"""What a model looks like as namespaces, interfaces and processes of one machine: names and addresses, nothing done."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+import re
+from pathlib import Path
+
+import msgspec
+
+from ovsnet.errors import UserError
+from ovsnet.model.types import Model, Network, Port
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_SOCKET_PATH_LIMIT = 107
+_LONGEST_SOCKET = len("/ovs-vswitchd.12345678.ctl")
+
+
+class HostSpec(msgspec.Struct, frozen=True):
+    """A hypervisor: its namespace, VTEP, run directory and the underlay's end of its uplink."""
+
+    name: str
+    netns: str
+    vtep: str
+    run_dir: str
+    uplink: str
+    mtu: int
+    datapath: str
+
+
+class WorkloadSpec(msgspec.Struct, frozen=True):
+    """A port's workload: its namespace with ``eth0``, and ``tap``, the other end on the host's integration bridge.
+
+    ``addresses`` are ``IP/LENGTH``; ``gateways`` the default routes; ``id`` the iface-id; ``offload`` whether eth0 may
+    leave checksums to the device.
+    """
+
+    vpc: str
+    port: str
+    id: str
+    netns: str
+    host: str
+    tap: str
+    mac: str
+    addresses: tuple[str, ...]
+    gateways: tuple[str, ...]
+    mtu: int
+    offload: bool
+
+    @property
+    def name(self) -> str:
+        """``VPC/PORT``."""
+        return f"{self.vpc}/{self.port}"
+
+
+class Topology(msgspec.Struct, frozen=True):
+    """Everything a lab consists of; ``hosts`` by name, ``workloads`` by ``VPC/PORT``."""
+
+    lab: str
+    underlay: str
+    mtu: int
+    hosts: dict[str, HostSpec]
+    workloads: dict[str, WorkloadSpec]
+
+
+def lab_dir(lab: str) -> Path:
+    """The lab's directory, below ``OVSNET_LAB_DIR`` (default /run/ovsnet-lab). Raises UserError for a bad name."""
+    if not NAME.fullmatch(lab):
+        raise UserError(f"{lab!r} is not a lab's name: lower-case letters, digits, '-' and '_', at most 63.")
+    return Path(os.environ.get("OVSNET_LAB_DIR", "/run/ovsnet-lab")) / short(lab, 32)
+
+
+def prefix(lab: str) -> str:
+    """What the names of all namespaces of a lab start with. No name holds a dot, so no two labs share one."""
+    return f"ovsnet-{lab}."
+
+
+def marker(lab: str) -> str:
+    """What marks a namespace as this lab's."""
+    return f"ovsnet-lab:{lab}"
+
+
+def short(name: str, length: int) -> str:
+    """``name``, or when it is longer than ``length``, its beginning and a hash of all of it."""
+    if len(name) <= length:
+        return name
+    return f"{name[: length - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def topology(model: Model, lab: str, datapath: str) -> Topology:
+    """The lab of a complete model (ids, MACs and IPs assigned). Raises UserError when a path would be too long."""
+    base = lab_dir(lab)
+    hosts = {}
+    for name, host in model.hosts.items():
+        run_dir = base / "h" / short(name, 20)
+        if len(str(run_dir)) + _LONGEST_SOCKET > _SOCKET_PATH_LIMIT:
+            raise UserError(
+                f"{run_dir}: too long for the path of a socket (107 bytes). Set OVSNET_LAB_DIR to a shorter directory."
+            )
+        netns = f"{prefix(lab)}host.{name}"
+        hosts[name] = HostSpec(
+            name, netns, host.vtep, str(run_dir), _interface("u", name), model.underlay.mtu, datapath
+        )
+    workloads = {}
+    for vpc_name, vpc in model.vpcs.items():
+        for port_name, port in vpc.ports.items():
+            if port.host is not None:
+                made = _workload(model, lab, vpc_name, port_name, vpc.networks[port.network], port, datapath)
+                workloads[made.name] = made
+    return Topology(lab, f"{prefix(lab)}underlay", model.underlay.mtu, hosts, workloads)
+
+
+def _workload(model: Model, lab: str, vpc: str, name: str, network: Network, port: Port, datapath: str) -> WorkloadSpec:
+    assert port.host is not None and port.mac is not None
+    overhead = 70 if ":" in model.hosts[port.host].vtep else 50
+    addresses, gateways = [], []
+    for ip in port.ips or ():
+        for subnet in network.subnets:
+            cidr = ipaddress.ip_network(subnet.cidr)
+            if ipaddress.ip_address(ip) in cidr:
+                addresses.append(f"{ip}/{cidr.prefixlen}")
+                if subnet.gateway is not None and subnet.gateway not in gateways:
+                    gateways.append(subnet.gateway)
+    return WorkloadSpec(
+        vpc=vpc,
+        port=name,
+        id=port.id,
+        netns=f"{prefix(lab)}port.{vpc}.{name}",
+        host=port.host,
+        tap=_interface(name, port.id),
+        mac=port.mac,
+        addresses=tuple(addresses),
+        gateways=tuple(gateways),
+        mtu=model.underlay.mtu - overhead,
+        offload=datapath == "system",
+    )
+
+
+def _interface(readable: str, identity: str) -> str:
+    """An interface's name, at most 15 characters: a readable beginning and a hash."""
+    return f"{readable[:6]}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"

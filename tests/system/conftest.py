@@ -1,0 +1,68 @@
+"""System tests: real switches in network namespaces; they need root."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from ovsnet.errors import UserError
+from ovsnet.lab.lab import Lab, down
+from ovsnet.model.types import Host, Model, Network, Port, Subnet, Vpc
+
+_numbers = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() == 0:
+        return
+    for item in items:
+        if item.get_closest_marker("root"):
+            item.add_marker(pytest.mark.skip(reason="needs root: run it with sudo"))
+
+
+@pytest.fixture
+def lab_name() -> Iterator[str]:
+    """A lab's name that nobody else uses; whatever is made under it is removed afterwards."""
+    name = f"t{os.getpid()}-{next(_numbers)}"
+    yield name
+    with contextlib.suppress(UserError):
+        down(name)
+
+
+@pytest.fixture
+def bare_lab(lab_name: str, cloud: Model) -> Lab:
+    """A lab of the small cloud with switches and without agents."""
+    return Lab.up(cloud, lab_name, agents=False)
+
+
+@pytest.fixture
+def cloud() -> Model:
+    """Two hosts, two tenants with the same addresses, three ports each, IPv4."""
+    return two_tenants()
+
+
+def two_tenants(vteps: tuple[str, ...] = ("10.0.0.11", "172.31.5.12"), ipv6: bool = False) -> Model:
+    hosts = {f"hv{number}": Host(vtep=vtep) for number, vtep in enumerate(vteps, 1)}
+    subnets = [Subnet(cidr="192.168.1.0/24", gateway="192.168.1.1")]
+    if ipv6:
+        subnets.append(Subnet(cidr="2001:db8:1::/64", gateway="2001:db8:1::1"))
+    vpcs = {}
+    for number, vpc in enumerate(("acme", "beta"), 1):
+        ports = {}
+        for index, host in enumerate(("hv1", "hv1", "hv2"), 1):
+            ips = [f"192.168.1.{10 + index}"] + ([f"2001:db8:1::{10 + index}"] if ipv6 else [])
+            ports[f"web{index}"] = Port(
+                network="web",
+                host=host,
+                mac=f"02:00:00:00:01:{index:02x}",
+                ips=tuple(ips),
+                id=str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{vpc}/web{index}")),
+            )
+        network = Network(vni=5000 + number, subnets=tuple(subnets))
+        vpcs[vpc] = Vpc(tenant=vpc, networks={"web": network}, ports=ports)
+    return Model(name="cloud", hosts=hosts, vpcs=vpcs)
