@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 SUITE = "bookworm"
 PACKAGES = (
     # a system that boots into a shell
-    *("linux-image-cloud-amd64", "kmod", "busybox-static", "bash", "coreutils", "util-linux", "mount", "libc-bin"),
+    *("linux-image-cloud-amd64", "kmod", "busybox-static", "bash", "coreutils", "util-linux", "mount", "libc-bin", "dash"),
     *("base-files", "base-passwd", "netbase", "grep", "sed", "gawk", "findutils", "procps", "tar", "gzip", "diffutils"),
     # what the lab and its tests use
     *("openvswitch-switch", "python3", "iproute2", "iputils-ping", "ethtool", "tcpdump", "ca-certificates", "openssl"),

@@ -29,6 +29,10 @@ for name in python python3 python3.11; do
 done
 export PATH="$PREFIX/bin:$PATH" PYTHONPATH="$TREE" PYTHONUNBUFFERED=1 TREE
 
+# Open vSwitch 3.1 counts the processors for the first time when the machine has been up for 10 s; a vswitchd that starts
+# earlier on the kernel datapath runs with no handler thread and loses every upcall, for good.
+while [ "$(cut -d . -f 1 /proc/uptime)" -lt 11 ]; do sleep 0.2; done
+
 cd "$TREE" || exit 1
 echo "=== ovsnet-vm: script starts after $(cut -d ' ' -f 1 /proc/uptime) s ==="
 bash /mnt/guest/script </dev/null 2>&1 | tee /run/output
