@@ -22,7 +22,17 @@ HERE = Path(__file__).resolve().parent
 SUITE = "bookworm"
 PACKAGES = (
     # a system that boots into a shell
-    *("linux-image-cloud-amd64", "kmod", "busybox-static", "bash", "coreutils", "util-linux", "mount", "libc-bin", "dash"),
+    *(
+        "linux-image-cloud-amd64",
+        "kmod",
+        "busybox-static",
+        "bash",
+        "coreutils",
+        "util-linux",
+        "mount",
+        "libc-bin",
+        "dash",
+    ),
     *("base-files", "base-passwd", "netbase", "grep", "sed", "gawk", "findutils", "procps", "tar", "gzip", "diffutils"),
     # what the lab and its tests use
     *("openvswitch-switch", "python3", "iproute2", "iputils-ping", "ethtool", "tcpdump", "ca-certificates", "openssl"),
@@ -31,7 +41,13 @@ PACKAGES = (
 )
 BOOT_MODULES = ("virtio_pci", "virtio_blk", "overlay")
 # documentation and translations, and drivers and file systems that an emulated machine has no use for
-EXCLUDED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/bash-completion/*")
+EXCLUDED = (
+    "/usr/share/doc/*",
+    "/usr/share/man/*",
+    "/usr/share/locale/*",
+    "/usr/share/info/*",
+    "/usr/share/bash-completion/*",
+)
 TOOLS = {
     "mmdebstrap": "mmdebstrap",
     "mke2fs": "e2fsprogs",
@@ -132,6 +148,12 @@ def _finish(root: Path) -> None:
     """Do the little that the maintainer scripts of unpacked packages would have done."""
     for name in ("passwd", "group"):
         shutil.copy(root / f"usr/share/base-passwd/{name}.master", root / "etc" / name)
+    for name, entry in (
+        ("passwd", "tcpdump:x:101:101::/nonexistent:/usr/sbin/nologin\n"),
+        ("group", "tcpdump:x:101:\n"),
+    ):
+        with (root / "etc" / name).open("a") as file:
+            file.write(entry)
     (root / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
     (root / "usr/sbin/ovs-vswitchd").symlink_to("../lib/openvswitch-switch/ovs-vswitchd")
     (root / "usr/bin/awk").symlink_to("gawk")

@@ -22,7 +22,17 @@ from pathlib import Path
 from tests.vm.image import HERE, Image, VmUnavailable, ensure_image, make_disk
 
 TREE = HERE.parents[1]
-LEFT_OUT = (".git", ".venv", "build", "dist", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", "*.egg-info")
+LEFT_OUT = (
+    ".git",
+    ".venv",
+    "build",
+    "dist",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".pytest_cache",
+    ".hypothesis",
+    "*.egg-info",
+)
 RESULTS_SIZE = 256 << 20
 MEMORY_MIB = 1536
 CPUS = 2
@@ -84,7 +94,9 @@ def _write_disks(work: Path, script: str, site: Path) -> None:
 
 
 def _qemu(image: Image, work: Path) -> list[str]:
-    accelerator = ["-accel", "kvm", "-cpu", "host"] if use_kvm() else ["-accel", "tcg,thread=multi", "-cpu", EMULATED_CPU]
+    accelerator = (
+        ["-accel", "kvm", "-cpu", "host"] if use_kvm() else ["-accel", "tcg,thread=multi", "-cpu", EMULATED_CPU]
+    )
     disks = [(image.root, "on"), (work / "guest.img", "on"), (work / "site.img", "on"), (work / "results.img", "off")]
     drives = [f"file={path},if=virtio,format=raw,cache=unsafe,readonly={readonly}" for path, readonly in disks]
     return [

@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from ovsnet.lab.ovs import OvsInstance
 
 VNI = 5001
-TUNNEL = 1  # the OpenFlow port of vxlan0
-WORKLOAD = 2  # the OpenFlow port of the host's one workload
+TUNNEL = 100  # the OpenFlow port of vxlan0
 
 
 @dataclass(frozen=True)
-class Host:
-    """One hypervisor with one workload; ``number`` is 1 or 2, and every name and address derives from it."""
+class Workload:
+    """A namespace with one interface, ``eth0``; its OpenFlow port, names and addresses derive from its number (1-9)."""
 
     number: int
-    ovs: OvsInstance
 
     @property
     def netns(self) -> str:
-        return f"hv{self.number}"
-
-    @property
-    def workload(self) -> str:
         return f"w{self.number}"
-
-    @property
-    def vtep(self) -> str:
-        return f"10.0.0.{self.number}"
-
-    @property
-    def vtep6(self) -> str:
-        return f"fd00::{self.number}"
 
     @property
     def mac(self) -> str:
@@ -49,12 +34,44 @@ class Host:
     def ip6(self) -> str:
         return f"2001:db8::{self.number}"
 
-    def add_flow(self, flow: str) -> None:
-        """Add a flow; ovs.OvsError when the switch refuses it."""
-        self.ovs.ofctl("add-flow", "br-int", flow)
+    def knows(self, peer: Workload) -> None:
+        """Give this workload a permanent ARP and ND entry for a peer, so that it never asks for it."""
+        for address in (peer.ip, peer.ip6):
+            sh(f"ip -n {self.netns} neigh replace {address} lladdr {peer.mac} dev eth0 nud permanent")
 
-    def del_flows(self, match: str) -> None:
-        self.ovs.ofctl("del-flows", "br-int", match)
+    def forget(self) -> None:
+        """Empty the ARP and ND caches but for permanent entries, so that the next packet asks again."""
+        sh(f"ip -n {self.netns} neigh flush all && ip -n {self.netns} neigh flush all")
+
+    def ping(self, address: str, count: int = 5, interval: float = 0.1) -> int:
+        """How many of ``count`` echo requests are answered; ``interval`` is in seconds."""
+        command = f"ip netns exec {self.netns} ping -n -q -c {count} -i {interval} -W 1 {address}"
+        out = sh(command, check=False)
+        return int(out.split(" received")[0].rsplit(None, 1)[-1]) if " received" in out else 0
+
+
+@dataclass(frozen=True)
+class Host:
+    """One hypervisor (number 1 or 2): a namespace with an uplink, an Open vSwitch and the bridge ``br-int``."""
+
+    number: int
+    ovs: OvsInstance
+
+    @property
+    def netns(self) -> str:
+        return f"hv{self.number}"
+
+    @property
+    def vtep(self) -> str:
+        return f"10.0.0.{self.number}"
+
+    @property
+    def vtep6(self) -> str:
+        return f"fd00::{self.number}"
+
+    def add_flow(self, flow: str) -> None:
+        """Add a flow; ovsnet.lab.ovs.OvsError when the switch refuses it."""
+        self.ovs.ofctl("add-flow", "br-int", flow)
 
     def set_flows(self, flows: list[str]) -> None:
         """Replace all flows in one bundle."""
@@ -62,69 +79,65 @@ class Host:
         lines = "\n".join(flows).encode()
         self.ovs.run("ovs-ofctl", "-O", "OpenFlow14", "--bundle", "replace-flows", target, "-", stdin=lines)
 
-    def forget_neighbours(self) -> None:
-        """Empty the workload's ARP and ND caches, so that the next packet asks again."""
-        sh(f"ip -n {self.workload} neigh flush all")
+    def plug(self, workload: Workload) -> None:
+        """Create the workload's namespace and put the other end of its ``eth0`` into the bridge."""
+        n, netns = workload.number, workload.netns
+        sh(
+            f"ip netns add {netns} && ip -n {netns} link set lo up"
+            f" && ip -n {self.netns} link add tap{n} type veth peer name eth0 netns {netns}"
+            f" && ip -n {self.netns} link set tap{n} up"
+            f" && ip -n {netns} link set eth0 address {workload.mac} up"
+            f" && ip -n {netns} addr add {workload.ip}/24 dev eth0"
+            f" && ip -n {netns} addr add {workload.ip6}/64 dev eth0 nodad"
+        )
+        self.ovs.vsctl("add-port", "br-int", f"tap{n}", "--", "set", "interface", f"tap{n}", f"ofport_request={n}")
 
 
 def sh(command: str, *, check: bool = True) -> str:
     """Run a shell command; returns standard output and error together. Raises RuntimeError with both when it fails."""
-    done = subprocess.run(["bash", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    argv = ["bash", "-c", command]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if check and done.returncode:
         raise RuntimeError(f"{command}: {done.stdout.strip()}")
     return done.stdout
 
 
 def build(root: Path) -> tuple[Host, Host]:
-    """Two hosts joined by one cable, both addressed in IPv4 and IPv6, no flow installed yet."""
+    """Two hosts joined by one cable, both addressed in IPv4 and IPv6; no workload and no flow yet."""
     hosts = (Host(1, OvsInstance(root / "1", netns="hv1")), Host(2, OvsInstance(root / "2", netns="hv2")))
-    for host in hosts:
-        sh(f"ip netns add {host.netns}; ip netns add {host.workload}")
-    sh("ip link add up1 netns hv1 mtu 1600 type veth peer name up2 netns hv2 mtu 1600")
+    sh(
+        "ip netns add hv1; ip netns add hv2; ip link add up1 netns hv1 mtu 1600 type veth peer name up2 netns hv2 mtu 1600"
+    )
     for host in hosts:
         n = host.number
         sh(
             f"ip -n {host.netns} link set lo up && ip -n {host.netns} link set up{n} up"
             f" && ip -n {host.netns} addr add {host.vtep}/24 dev up{n}"
             f" && ip -n {host.netns} addr add {host.vtep6}/64 dev up{n} nodad"
-            f" && ip -n {host.netns} link add tap{n} type veth peer name eth0 netns {host.workload}"
-            f" && ip -n {host.netns} link set tap{n} up"
-            f" && ip -n {host.workload} link set eth0 address {host.mac} up"
-            f" && ip -n {host.workload} addr add {host.ip}/24 dev eth0"
-            f" && ip -n {host.workload} addr add {host.ip6}/64 dev eth0 nodad"
         )
         host.ovs.start()
-        host.ovs.vsctl("add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=system", "fail-mode=secure")
         host.ovs.vsctl(
-            *("add-port", "br-int", "vxlan0", "--", "set", "interface", "vxlan0", "type=vxlan", f"ofport_request={TUNNEL}"),
-            *("options:remote_ip=flow", "options:key=flow", "options:dst_port=4789"),
+            *("--", "--id=@dp", "create", "Datapath", "datapath_version=unknown"),
+            *("--", "set", "Open_vSwitch", ".", "datapaths:system=@dp"),
+            *("--", "add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=system", "fail-mode=secure"),
+            *("--", "add-port", "br-int", "vxlan0", "--", "set", "interface", "vxlan0", "type=vxlan"),
+            *("options:remote_ip=flow", "options:key=flow", f"ofport_request={TUNNEL}"),
         )
-        host.ovs.vsctl("add-port", "br-int", f"tap{n}", "--", "set", "interface", f"tap{n}", f"ofport_request={WORKLOAD}")
     return hosts
 
 
-def unicast_flows(host: Host, peer: Host, destination: str | None = None) -> list[str]:
-    """IPv4 and IPv6 unicast to the peer's workload and from it; ``destination`` is the tunnel's (default: IPv4 VTEP)."""
-    tunnel = destination or f"set_field:{peer.vtep}->tun_dst"
-    send = f"set_field:{VNI}->tun_id,{tunnel},output:{TUNNEL}"
-    return [
-        f"in_port={WORKLOAD},ip,dl_dst={peer.mac},actions={send}",
-        f"in_port={WORKLOAD},ipv6,dl_dst={peer.mac},actions={send}",
-        f"in_port={WORKLOAD},arp,actions={send}",
-        f"in_port={TUNNEL},tun_id={VNI},actions=output:{WORKLOAD}",
-    ]
+def towards(peer: Host) -> str:
+    """Actions that send a packet to a host over its IPv4 VTEP."""
+    return f"set_field:{VNI}->tun_id,set_field:{peer.vtep}->tun_dst,output:{TUNNEL}"
 
 
-def ping(host: Host, address: str, count: int = 5, interval: float = 0.1) -> int:
-    """How many of ``count`` echo requests from the host's workload are answered."""
-    out = sh(f"ip netns exec {host.workload} ping -n -q -c {count} -i {interval} -W 1 {address}", check=False)
-    return int(out.split(" received")[0].rsplit(None, 1)[-1]) if " received" in out else 0
+def towards_v6(peer: Host) -> str:
+    """Actions that send a packet to a host over its IPv6 VTEP."""
+    return f"set_field:{VNI}->tun_id,set_field:{peer.vtep6}->tun_ipv6_dst,output:{TUNNEL}"
 
 
-def wait_for(what: str, seconds: float) -> None:
-    """Wait until the shell command succeeds; RuntimeError after ``seconds``."""
-    end = time.monotonic() + seconds
-    while subprocess.run(["bash", "-c", what], capture_output=True, check=False).returncode:
-        if time.monotonic() > end:
-            raise RuntimeError(f"not within {seconds} s: {what}")
-        time.sleep(0.05)
+def unicast_flows(local: Workload, remote: Workload, send: str) -> list[str]:
+    """Flows at priority 100: IPv4, IPv6 and unicast ARP from the local workload to the remote one, and what comes back."""
+    out = f"priority=100,in_port={local.number},dl_dst={remote.mac}"
+    flows = [f"{out},{kind},actions={send}" for kind in ("ip", "ipv6", "arp")]
+    return [*flows, f"priority=100,in_port={TUNNEL},tun_id={VNI},dl_dst={local.mac},actions=output:{local.number}"]
