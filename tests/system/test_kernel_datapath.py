@@ -1,0 +1,81 @@
+"""The kernel's Open vSwitch datapath, in an emulated machine: what the pipeline relies on there, each with its control."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from tests.vm.image import VmUnavailable
+from tests.vm.runner import VmResult, run_in_vm
+
+pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.timeout(900)]
+
+
+def in_vm(script: str, timeout: float) -> VmResult:
+    """run_in_vm, where a missing prerequisite fails the test on a build server and skips it elsewhere."""
+    try:
+        return run_in_vm(script, timeout)
+    except VmUnavailable as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def facts() -> dict[str, int | str | bool]:
+    result = in_vm("timeout 400 python -m tests.vm.datapath_facts", timeout=500)
+    assert result.exit_code == 0, result.output
+    found: dict[str, int | str | bool] = json.loads(result.files["facts.json"])
+    return found
+
+
+def passes(facts: dict[str, int | str | bool], *names: str) -> None:
+    assert {name: facts[name] for name in names} == dict.fromkeys(names, facts["attempts"])
+
+
+def fails(facts: dict[str, int | str | bool], *names: str) -> None:
+    assert {name: facts[name] for name in names} == dict.fromkeys(names, 0)
+
+
+def test_packets_cross_hosts_and_stop_without_their_flow(facts: dict[str, int | str | bool]) -> None:
+    passes(facts, "vxlan")
+    fails(facts, "vxlan, flow removed")
+
+
+def test_arp_is_answered_by_flows_though_not_inside_the_kernel(facts: dict[str, int | str | bool]) -> None:
+    fails(facts, "arp, no flow")
+    passes(facts, "arp responder", "arp forwarded")
+    assert facts["arp responder, by vswitchd"]
+    assert not facts["arp forwarded, by vswitchd"]
+
+
+def test_a_solicitation_rewritten_to_its_owner_is_answered(facts: dict[str, int | str | bool]) -> None:
+    fails(facts, "ns, no flow")
+    passes(facts, "ns rewritten")
+
+
+def test_nd_options_are_matched(facts: dict[str, int | str | bool]) -> None:
+    passes(facts, "ns, nd_sll right", "na, nd_tll right")
+    fails(facts, "ns, nd_sll wrong", "na, nd_tll wrong", "na, all dropped")
+
+
+def test_the_switch_says_that_it_cannot_build_advertisements(facts: dict[str, int | str | bool]) -> None:
+    assert facts["capability nd_ext"] == "false"
+    assert not facts["set nd_options_type"]
+    assert not facts["set nd_reserved"]
+
+
+@pytest.mark.parametrize("family", ["IPv4", "IPv6"])
+def test_one_tunnel_port_carries_both_families_only_without_a_local_address(
+    facts: dict[str, int | str | bool], family: str
+) -> None:
+    other = "IPv6" if family == "IPv4" else "IPv4"
+    passes(facts, f"local_ip unset, tunnel {family}", f"local_ip {family}, tunnel {family}")
+    fails(facts, f"local_ip {family}, tunnel {other}")
+
+
+def test_a_killed_vswitchd_loses_no_packet_inside_its_host(facts: dict[str, int | str | bool]) -> None:
+    assert facts["restart with flow-restore-wait, lost in the host"] == 0
+    assert facts["restart without, lost in the host"] != 0, "the control lost nothing: the test proves nothing"
