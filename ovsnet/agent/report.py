@@ -36,6 +36,7 @@ def host(agent: Agent) -> Data:
         "ready": not unready(agent),
         "faults": unready(agent),
         "bridge": config.bridge,
+        "ovsdb": config.ovsdb,
         "datapath": switch.datapath_type or config.datapath,
         "datapath_id": switch.datapath_id,
         "ovs_version": switch.ovs_version,

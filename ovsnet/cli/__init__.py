@@ -7,11 +7,13 @@ import sys
 import typer
 
 from ovsnet._version import VERSION
-from ovsnet.cli import port
+from ovsnet.cli import lab, port
+from ovsnet.cli.apply import apply_command, plan_command
 from ovsnet.cli.check import check_command
 from ovsnet.cli.common import console, write
 from ovsnet.cli.compile import compile_command
 from ovsnet.cli.schema import schema_command
+from ovsnet.cli.status import status_command
 from ovsnet.cli.trace import trace_command
 from ovsnet.errors import ModelError, UserError, place_text
 
@@ -40,8 +42,12 @@ def _options(
 app.command("check")(check_command)
 app.command("schema")(schema_command)
 app.command("compile")(compile_command)
+app.command("plan")(plan_command)
+app.command("apply")(apply_command)
+app.command("status")(status_command)
 app.command("trace")(trace_command)
 app.add_typer(port.app, name="port")
+app.add_typer(lab.app, name="lab")
 
 
 def main() -> None:

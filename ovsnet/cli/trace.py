@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ovsnet.cli.common import EXIT_NO, AsJson, SiteFile, console, print_json
+from ovsnet.cli.live import LabName, Socket, sight
 
 if TYPE_CHECKING:
     from ovsnet.trace import Hop, Trace
-
 
 
 def trace_command(
@@ -23,7 +23,8 @@ def trace_command(
     tcp: Annotated[int | None, typer.Option("--tcp", min=1, max=65535, help="A TCP packet to this port.")] = None,
     udp: Annotated[int | None, typer.Option("--udp", min=1, max=65535, help="A UDP packet to this port.")] = None,
     ipv6: Annotated[bool, typer.Option("-6", "--ipv6", help="IPv6, where both ports have both.")] = False,
-    lab: Annotated[str | None, typer.Option("--lab", help="The lab to look at; left out: the only one.")] = None,
+    lab: LabName = None,
+    socket: Socket = None,
     site: SiteFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -34,11 +35,11 @@ def trace_command(
 
     Examples: ovsnet trace shop/web1 shop/db1 --tcp 3306 · ovsnet trace web1 192.168.1.99 -m model.yaml
     """
-    from ovsnet.cli.live import sight
+
     from ovsnet.model.names import resolve_port
     from ovsnet.trace import trace
 
-    seen = sight(model, lab, site)
+    seen = sight(model, lab, socket, site)
     source = resolve_port(seen.model, source)
     if not _is_address(target):
         target = resolve_port(seen.model, target)

@@ -57,13 +57,18 @@ class Story:
         self._say(f"   {mark} {escape(text)}")
 
     def _matrix(self, lab: Lab) -> None:
-        self._say("[bold]2. Who reaches whom[/bold]: real packets from every port to every other, counted where they arrive")
+        self._say(
+            "[bold]2. Who reaches whom[/bold]: real packets from every port to every other, counted where they arrive"
+        )
         result = lab.test()
         total, good = len(result.entries), len(result.entries) - len(result.wrong)
         self._verdict(
-            good == total > 0, f"{good} of {total} as declared, {result.allowed} allowed, {total - result.allowed} forbidden"
+            good == total > 0,
+            f"{good} of {total} as declared, {result.allowed} allowed, {total - result.allowed} forbidden",
         )
-        self._verdict(not result.stray, f"{result.nowhere} packets to undeclared destinations; arrived: {len(result.stray)}")
+        self._verdict(
+            not result.stray, f"{result.nowhere} packets to undeclared destinations; arrived: {len(result.stray)}"
+        )
         self._verdict(not result.unknown, f"unknown frames on the wire: {len(result.unknown)}")
         for line in [f"{e.pair.src} to {e.pair.dst}: {e.faults[0]}" for e in result.wrong][:5] + result.stray[:5]:
             self._say(f"     [red]{escape(line)}[/red]")
@@ -132,7 +137,9 @@ def main(name: str) -> int:
     except OvsError as error:
         Console(stderr=True, soft_wrap=True).print(f"Open vSwitch: {error}", markup=False)
         return 1
-    console.print(f"[bold]{'All as declared' if ok else 'NOT as declared'}[/bold] in {time.monotonic() - started:.0f} s.")
+    console.print(
+        f"[bold]{'All as declared' if ok else 'NOT as declared'}[/bold] in {time.monotonic() - started:.0f} s."
+    )
     return 0 if ok else 1
 
 

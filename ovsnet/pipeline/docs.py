@@ -27,7 +27,7 @@ def pipeline_markdown(
     features: Mapping[str, str],
     samples: Mapping[str, str],
 ) -> str:
-    """The whole page. ``features`` maps names to what they are for, ``samples`` a template's name to a readable flow."""
+    """The whole page. ``features``: name -> what for; ``samples``: a template's name -> a readable flow."""
     parts = [_HEAD, "```text\n", *_picture(tables), "```\n\n## Register fields\n\n", *_registers(registers)]
     parts += ["\n## Features\n\n", *(f"- **{name}**: {doc}\n" for name, doc in features.items())]
     for table in tables:

@@ -1,0 +1,105 @@
+"""``ovsnet plan`` and ``ovsnet apply``: a model against what runs, and into it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ovsnet.cli.common import EXIT_NO, AsJson, ModelFiles, SiteFile, console, print_json
+from ovsnet.cli.live import LabName, Socket, progress_bar, sockets
+
+if TYPE_CHECKING:
+    from ovsnet.agent.deliver import Delivery
+    from ovsnet.model import Model
+
+Adopt = Annotated[bool, typer.Option("--adopt", help="Take over VPCs that another owner declared.")]
+
+
+def plan_command(
+    model: ModelFiles,
+    lab: LabName = None,
+    socket: Socket = None,
+    site: SiteFile = None,
+    adopt: Adopt = False,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 when anything would change.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what apply would change, per host: flows added, changed and removed. Changes nothing, writes no lock file.
+
+    Example: ovsnet plan model.yaml --lab demo
+    """
+    from ovsnet.agent.deliver import preview
+
+    reached, delivery, _ = _prepare(model, lab, socket, site, write=False)
+    found = preview(reached, delivery, adopt=adopt)
+    if as_json:
+        print_json(found)
+    else:
+        _print_plan(found)
+    if exit_code and any(any(one["counts"].values()) for one in found.values()):
+        raise typer.Exit(EXIT_NO)
+
+
+def apply_command(
+    model: ModelFiles,
+    lab: LabName = None,
+    socket: Socket = None,
+    site: SiteFile = None,
+    adopt: Adopt = False,
+    wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait until all of it is enforced.")] = 10.0,
+    as_json: AsJson = False,
+) -> None:
+    """Hand a model to the hypervisors and wait until they enforce it. What has to be assigned is written to the lock.
+
+    A VPC that the model no longer has is withdrawn, if the model was its owner. Exit code 1: not enforced in time.
+
+    Example: ovsnet apply model.yaml --lab demo
+    """
+    from ovsnet.agent.deliver import tell
+
+    reached, delivery, _ = _prepare(model, lab, socket, site, write=True)
+    answers = tell(reached, delivery, wait=wait, adopt=adopt)
+    late = {host: answer["reason"] for host, answer in answers.items() if answer["reason"]}
+    if as_json:
+        print_json({"revisions": dict(delivery.revisions), "hosts": answers, "enforced": not late})
+    else:
+        out = console()
+        for host, answer in answers.items():
+            state = late.get(host) or ("enforced" if answer["changed"] else "nothing to do")
+            out.print(f"{host}: {state}", style="red" if host in late else None, markup=False)
+        out.print(", ".join(f"{vpc} @ {revision}" for vpc, revision in delivery.revisions.items()), markup=False)
+    if late:
+        raise typer.Exit(EXIT_NO)
+
+
+def _prepare(
+    files: list[Path], lab: str | None, socket: Path | None, site: Path | None, *, write: bool
+) -> tuple[dict[str, Path], Delivery, Model]:
+    """The agents, what to tell them, and the assigned model; with ``write`` the lock file is brought up to date."""
+    from ovsnet.agent.deliver import gather, prepare
+    from ovsnet.model import assign, load, lock_path, read_lock, write_lock
+
+    declared = load(files, site)
+    place = lock_path(files)
+    assigned, lock = assign(declared, read_lock(place))
+    reached = sockets(lab, socket, declared.name)
+    with progress_bar() as show:
+        show("agents asked", 0, len(reached))
+        held = gather(reached)
+        show("agents asked", len(reached), len(reached))
+    delivery = prepare(assigned, held)
+    if write:
+        write_lock(place, lock)
+    return reached, delivery, assigned
+
+
+def _print_plan(found: dict[str, Any]) -> None:
+    out = console()
+    for host, one in found.items():
+        counts = one["counts"]
+        out.print(f"[bold]{host}[/bold]  +{counts['added']} ~{counts['changed']} -{counts['removed']}")
+        for sign, kind, colour in (("+", "added", "green"), ("~", "changed", "yellow"), ("-", "removed", "red")):
+            for line in one[kind]:
+                out.print(f"  {sign} {line}", style=colour, markup=False)

@@ -1,0 +1,156 @@
+"""What the commands know of running things: the agents that can be reached, their models, their switches."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ovsnet.errors import UserError
+from ovsnet.facts import Facts
+
+if TYPE_CHECKING:
+    from ovsnet.model import Model
+    from ovsnet.trace import Hop, Place
+
+AGENT_SOCKET = Path("/run/ovsnet/agent.sock")
+
+LabName = Annotated[str | None, typer.Option("--lab", help="A running lab's name; left out: the only one there is.")]
+Socket = Annotated[
+    Path | None, typer.Option("--socket", help=f"One agent's socket instead of a lab's agents ({AGENT_SOCKET}).")
+]
+
+
+def sockets(lab: str | None, socket: Path | None, model_name: str | None = None) -> dict[str, Path]:
+    """The agents to talk to, by host: those of a lab, or the one behind a socket.
+
+    Without either: the lab named as the model, the only lab that runs, or this machine's own agent. Raises UserError.
+    """
+    from ovsnet.lab import record
+
+    if lab is not None and socket is not None:
+        raise UserError("--lab and --socket exclude each other. Give one.")
+    if socket is None and lab is None:
+        running = record.labs()
+        if model_name in running:
+            lab = model_name
+        elif len(running) == 1 and not AGENT_SOCKET.exists():
+            lab = running[0]
+        elif running and not AGENT_SOCKET.exists():
+            raise UserError(f"several labs run: {', '.join(running)}. Name one with --lab.")
+    if lab is not None:
+        from ovsnet.lab.lab import Lab
+
+        return {name: Path(host.run_dir) / "agent.sock" for name, host in Lab.open(lab).topology.hosts.items()}
+    return _behind(socket or AGENT_SOCKET)
+
+
+def _behind(path: Path) -> dict[str, Path]:
+    from ovsnet.agent.client import AgentClient
+
+    with AgentClient(path) as client:
+        return {client.host()["host"]: path}
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A model with every host's facts and flows, and a way to ask the switches that are really there."""
+
+    model: Model
+    places: Mapping[str, Place]
+    switches: Mapping[str, Callable[[str], str]]
+
+    def compare(self, hop: Hop) -> tuple[str, str]:
+        """``agrees`` or ``differs`` with the output of the switch's own ofproto/trace; empty without a switch."""
+        from ovsnet.trace import agrees, ofproto_flow
+
+        if hop.host not in self.switches:
+            return "", ""
+        output = self.switches[hop.host](ofproto_flow(hop.packet))
+        return ("agrees" if agrees(hop, output) else "differs"), output
+
+
+def sight(files: list[Path] | None, lab: str | None, socket: Path | None, site: Path | None) -> Sight:
+    """What a trace looks at: model files alone, or what agents hold with the facts of their switches.
+
+    With files and neither a lab nor a socket named, nothing that runs is asked. Raises UserError.
+    """
+    from ovsnet.trace import places
+
+    if files and lab is None and socket is None:
+        from ovsnet.model import load
+
+        model = load(files, site)
+        return Sight(model, places(model), {})
+    reached = sockets(lab, socket)
+    held, facts, switches = _look(reached)
+    model = _model_of(held)
+    return Sight(model, places(model, facts), switches)
+
+
+def _look(reached: Mapping[str, Path]) -> tuple[list[Any], dict[str, Facts], dict[str, Callable[[str], str]]]:
+    from ovsnet.agent.client import AgentClient
+
+    held, facts, switches = [], {}, {}
+    for host, path in reached.items():
+        with AgentClient(path) as client:
+            seen = client.host()
+            held += [client.vpc(name) for name in seen["vpcs"]]
+        ofports = {port["id"]: port["ofport"] for port in seen["ports"] if port["bound"] and port["ofport"]}
+        facts[host] = Facts(ofports, seen["tunnel_ofport"], seen["datapath"] != "system")
+        if shutil.which("ovs-appctl"):
+            switches[host] = _tracer(seen["bridge"], seen["ovsdb"])
+    return held, facts, switches
+
+
+def _tracer(bridge: str, ovsdb: str) -> Callable[[str], str]:
+    """Ask the vswitchd beside an OVSDB socket for its own trace."""
+    control = Path(ovsdb.removeprefix("unix:")).parent / "ovs-vswitchd.ctl"
+
+    def ask(flow: str) -> str:
+        target = str(control) if control.exists() else "ovs-vswitchd"
+        done = subprocess.run(
+            ["ovs-appctl", "-t", target, "ofproto/trace", bridge, flow],
+            capture_output=True, text=True, check=False, timeout=30,
+        )  # fmt: skip
+        return done.stdout + done.stderr
+
+    return ask
+
+
+def _model_of(held: list[Any]) -> Model:
+    """The union of what agents hold, as a model."""
+    from ovsnet.model import Host, Model, Vpc
+
+    hosts: dict[str, Host] = {}
+    vpcs: dict[str, Vpc] = {}
+    for state in held:
+        hosts |= {name: Host(vtep=vtep) for name, vtep in state.hosts.items()}
+        vpcs[state.name] = Vpc(tenant=state.name, networks=state.networks, ports=state.ports)
+    return Model(name="live", hosts=hosts, vpcs=vpcs)
+
+
+@contextlib.contextmanager
+def progress_bar() -> Any:
+    """A callback ``(step, done, total)`` that draws a progress bar on a terminal, and nothing elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from ovsnet.cli.common import console
+
+    out = console(stderr=True)
+    columns = (TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = bar.add_task(step, total=total)
+            bar.update(tasks[step], completed=done, total=total)
+
+        yield show
