@@ -30,7 +30,7 @@ class Watcher(OSKenApp):
 def main(path: str, host: str, target: str) -> None:
     desired = ovsnet.compile(model := ovsnet.load([path]), host=host)
     with ovsnet.Switch(target, Watcher) as switch:
-        switch.apply(desired, revisions={vpc: 1 for vpc in model.vpcs})
+        switch.apply(desired, revisions=dict.fromkeys(model.vpcs, 1))
         HEARD.wait(5)
 
 

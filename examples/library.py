@@ -15,7 +15,7 @@ def main(path: str, host: str, target: str | None = None) -> None:
     desired = ovsnet.compile(model, host=host)
     print(f"{host} needs {len(desired)} flows, among them:")
     for flow in sorted(desired, key=lambda flow: (flow.row.template.table.id, str(flow.subject)))[:3]:
-        print(f"  {str(flow.subject):<14} {ovsnet.flow_text(flow.row)}")
+        print(f"  {flow.subject!s:<14} {ovsnet.flow_text(flow.row)}")
 
     fewer = ovsnet.compile(model, host=host, facts=ovsnet.Facts(tunnel_ofport=1))
     print(f"with nothing plugged: {len(desired.diff(fewer).add)} of them fewer")

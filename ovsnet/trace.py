@@ -210,9 +210,11 @@ def ofproto_flow(packet: Packet) -> str:
 
 
 def ofproto_tables(output: str) -> list[tuple[int, int]]:
-    """The (table id, priority) pairs that an ``ofproto/trace`` visited, in order."""
+    """The (table id, priority) pairs that an ``ofproto/trace`` visited in the bridge it was asked for, in order."""
     found = []
-    for line in output.splitlines():
+    # A tunnel leads through the bridge to the underlay, whose tables follow under a heading of their own.
+    own = "bridge(".join(output.split("bridge(", 2)[:2])
+    for line in own.splitlines():
         head, dot, rest = line.partition(". ")
         if dot and head.strip().isdigit() and "priority " in rest:
             number = rest.split("priority ", 1)[1].split(",")[0].split()[0]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,7 +17,6 @@ from ovsnet.lab.topology import HostSpec, WorkloadSpec
 
 INTEGRATION = "br-int"
 UPLINK = "uplink"
-_DISCARD_PORT = 9
 _PLUGGED = "external_ids:ovsnet-lab=port"
 
 
@@ -69,12 +66,7 @@ def warm(host: HostSpec, peers: Iterable[str]) -> None:
 
     OVS reads the answers in passing, once it has a tunnel port.
     """
-    family = socket.AF_INET6 if ":" in host.vtep else socket.AF_INET
-    netns.forget_neighbours(host.netns, "br-phy")
-    with netns.inside(host.netns), socket.socket(family, socket.SOCK_DGRAM) as probe:
-        for peer in peers:
-            with contextlib.suppress(OSError):
-                probe.sendto(b"", (peer, _DISCARD_PORT))
+    netns.resolve(host.netns, "br-phy", peers)
 
 
 def repair(host: HostSpec) -> list[str]:

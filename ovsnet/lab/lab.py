@@ -13,15 +13,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ovsnet.agent.client import AgentClient, AgentError, AgentUnreachable
 from ovsnet.errors import UserError
 from ovsnet.lab import converge as converging
 from ovsnet.lab import host as hosts
 from ovsnet.lab import netns, record
 from ovsnet.lab.converge import Progress, converge, refuse_foreign
+from ovsnet.lab.deliver import LabError, await_agents, await_enforced, client_of, deliver, unenforced
 from ovsnet.lab.matrix import Matrix, Result
 from ovsnet.lab.ovs import OvsInstance
 from ovsnet.lab.topology import HostSpec, Topology, WorkloadSpec, lab_dir, marker, prefix, topology
 from ovsnet.model.types import Model
+
+_ANSWER_WITHIN = 60.0
+_ENFORCE_WITHIN = 30.0
 
 
 def _silent(step: str, done: int, total: int) -> None:
@@ -64,7 +69,8 @@ class Lab:
         ``model`` is complete (ids, MACs, IPs and VNIs assigned); ``name`` defaults to the model's. ``datapath`` is
         ``netdev`` (user space) or ``system`` (the kernel's). ``agents=False`` gives bare switches without flows.
         ``progress(step, done, total)`` is called from this thread. On failure and Ctrl-C a new lab is removed and an
-        existing one brought back. Raises UserError: not root, a bad or busy name, a namespace in the way.
+        existing one brought back. Raises UserError: not root, a bad or busy name, a namespace in the way; LabError when
+        an agent does not start, or (the lab is left as it is, to be looked at) does not enforce the model in time.
         """
         name = name or model.name
         _require_root()
@@ -80,16 +86,21 @@ class Lab:
             old_model, old_topology = now.model, now.topology
             now.model = model
             try:
-                converge(now, wanted, progress)
+                _bring(now, wanted, progress)
             except BaseException:
                 with _uninterruptible():
                     if before is None:
                         _remove(name)
                     else:
                         now.model = old_model
-                        converge(now, old_topology, _silent)
+                        _bring(now, old_topology, _silent)
                 raise
-            return cls(now)
+            made = cls(now)
+            missing = made.wait_enforced(_ENFORCE_WITHIN) if now.agents else []
+            made.warm()
+        if missing:
+            raise LabError(f"lab {name} is up, but not all is in force: {'; '.join(missing[:5])}")
+        return made
 
     @classmethod
     def open(cls, name: str) -> Lab:
@@ -148,6 +159,14 @@ class Lab:
         matrix = Matrix(self.model, self.topology, datapath=self._record.datapath, progress=progress)
         return matrix.run(patience=patience, settle=settle)
 
+    def wait_enforced(self, timeout: float = 10.0) -> list[str]:
+        """Wait until every agent enforces the model on every port; returns what is missing after ``timeout`` s."""
+        return await_enforced(lambda: unenforced(self.topology, self._record.revisions), timeout)
+
+    def agent(self, host: str) -> AgentClient:
+        """A client of a host's agent."""
+        return client_of(self.host(host))
+
     def warm(self) -> None:
         """Let every host resolve every other VTEP, so that no first packet is lost; needs the tunnel ports."""
         converging.warm(self.topology, _silent)
@@ -186,6 +205,9 @@ class Lab:
             for name, spec in self.topology.workloads.items()
         }
         problems = [f"{name}: {what} does not run" for name, one in found_hosts.items() for what in one["dead"]]
+        problems += [
+            f"{name}: {fault}" for name, one in found_hosts.items() if not one["dead"] for fault in one["faults"]
+        ]
         problems += [f"{name}: its workload is gone" for name, one in ports.items() if not one["present"]]
         problems += [f"{name}: was not finished" for name in self._record.pending]
         return {
@@ -198,6 +220,19 @@ class Lab:
             "hosts": found_hosts,
             "ports": ports,
         }
+
+    def _agent_status(self, spec: HostSpec) -> dict[str, Any]:
+        """``revision``: the highest that the host enforces (0: none); ``vpcs``: what it was told, and enforces."""
+        if not self._record.agents:
+            return {"revision": 0, "vpcs": {}, "faults": []}
+        try:
+            with client_of(spec) as client:
+                seen = client.host()
+        except (AgentUnreachable, AgentError) as error:
+            return {"revision": None, "vpcs": {}, "faults": [str(error)]}
+        vpcs = {name: {"revision": vpc["revision"], "enforced": vpc["enforced"]} for name, vpc in seen["vpcs"].items()}
+        enforced = [vpc["enforced"] or 0 for vpc in vpcs.values()]
+        return {"revision": max(enforced, default=0), "vpcs": vpcs, "faults": seen["faults"]}
 
     def _host_status(self, spec: HostSpec) -> dict[str, Any]:
         ovs = hosts.ovs_of(spec)
@@ -212,6 +247,7 @@ class Lab:
             "agent_pid": pids.get("agent"),
             "vswitchd_pid": pids["ovs-vswitchd"],
             "ovsdb_pid": pids["ovsdb-server"],
+            **self._agent_status(spec),
             "dead": [what for what, pid in pids.items() if pid is None],
         }
 
@@ -255,6 +291,15 @@ def _processes_below(base: Path) -> set[int]:
             if ours and any(inside in word for word in argv):
                 found.add(int(path.parent.name))
     return found - {os.getpid()}
+
+
+def _bring(now: record.Record, wanted: Topology, progress: Progress) -> None:
+    """Bring the lab to ``wanted`` and its agents to the record's model."""
+    converge(now, wanted, progress)
+    if now.agents:
+        await_agents(wanted, _ANSWER_WITHIN, progress)
+        now.revisions = deliver(now.model, wanted, progress)
+        now.write()
 
 
 def _nothing(wanted: Topology) -> Topology:

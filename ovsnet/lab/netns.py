@@ -28,6 +28,8 @@ NETNS_DIR = Path("/run/netns")
 
 _CLONE_NEWNET = 0x40000000
 _IFA_F_NODAD = 0x02
+_NTF_USE = 0x01
+_NUD_NONE = 0
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_STXCSUM = 0x17
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -251,14 +253,15 @@ def leave_to_switch(name: str) -> None:
     sysctl(name, {"ipv4/conf/default/rp_filter": "1", "ipv6/conf/default/disable_ipv6": "1"})
 
 
-def forget_neighbours(name: str, interface: str) -> None:
-    """Empty the neighbour table of an interface."""
+def resolve(name: str, interface: str, addresses: Iterable[str]) -> None:
+    """Let the kernel ask for the MAC of each address again, whether or not it knows it; no packet is sent to it."""
     with inside(name), IPRoute() as ip:
         index = _index(ip, interface)
-        for family in (socket.AF_INET, socket.AF_INET6):
-            for entry in ip.neigh("dump", family=family, ifindex=index):
-                with contextlib.suppress(NetlinkError):
-                    ip.neigh("del", dst=entry.get_attr("NDA_DST"), ifindex=index, family=family)
+        for address in addresses:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            with contextlib.suppress(NetlinkError):
+                ip.neigh("del", dst=address, ifindex=index, family=family)
+            ip.neigh("replace", dst=address, ifindex=index, family=family, state=_NUD_NONE, flags=_NTF_USE)
 
 
 def sysctl(name: str, values: dict[str, str]) -> None:

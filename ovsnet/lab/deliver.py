@@ -1,0 +1,132 @@
+"""Hands a lab's model to its agents, as an orchestration system would, and waits until it is enforced."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ovsnet.agent.client import AgentClient, AgentError, AgentUnreachable
+from ovsnet.errors import UserError
+from ovsnet.lab import host as hosts
+from ovsnet.lab.converge import Progress, in_parallel
+from ovsnet.lab.topology import HostSpec, Topology
+from ovsnet.model import Model, VpcState, states_for_host, vpc_states
+
+_POLL = 0.05
+
+
+class LabError(UserError):
+    """The lab's agents or switches do not do what they were told."""
+
+    exit_code = 3
+
+
+def client_of(host: HostSpec) -> AgentClient:
+    """A client of the host's agent."""
+    return AgentClient(Path(host.run_dir) / "agent.sock")
+
+
+def await_agents(topology: Topology, timeout: float, progress: Progress) -> None:
+    """Wait until every agent answers. Raises LabError with the end of the log of one that does not."""
+    deadline = time.monotonic() + timeout
+
+    def answer(host: HostSpec) -> None:
+        while True:
+            try:
+                with client_of(host) as client:
+                    client.ready()
+                return
+            except (AgentUnreachable, AgentError) as error:
+                if hosts.agent_pid(host) is None or time.monotonic() > deadline:
+                    raise LabError(f"{host.name}: {error} Its log ends:\n{_log_end(host)}") from None
+            time.sleep(_POLL)
+
+    in_parallel("agents", answer, list(topology.hosts.values()), progress)
+
+
+def _log_end(host: HostSpec, lines: int = 5) -> str:
+    try:
+        text = (Path(host.run_dir) / "agent.log").read_text(errors="replace")
+    except OSError as error:
+        return f"({error.strerror})"
+    return "\n".join(text.splitlines()[-lines:]) or "(empty)"
+
+
+def deliver(model: Model, topology: Topology, progress: Progress) -> dict[str, int]:
+    """Tell every agent the states of its VPCs, and to drop those it no longer needs; returns revisions by VPC.
+
+    A VPC that every interested agent already holds as it is keeps its revision; another one gets the next. Raises
+    LabError when an agent refuses or does not answer.
+    """
+    held: dict[str, dict[str, VpcState]] = {}
+
+    def look(host: HostSpec) -> None:
+        with client_of(host) as client:
+            held[host.name] = {name: client.vpc(name) for name in client.vpcs()}
+
+    def tell(host: HostSpec) -> None:
+        wanted = states_for_host(model, host.name, revisions)
+        told: list[Mapping[str, Any]] = [
+            {"op": "put", "vpc": name, "body": state}
+            for name, state in wanted.items()
+            if held[host.name].get(name) != state
+        ]
+        told += [{"op": "delete", "vpc": name} for name in held[host.name] if name not in wanted]
+        if told:
+            with client_of(host) as client:
+                client.batch(told, adopt=True)
+
+    everybody = list(topology.hosts.values())
+    try:
+        in_parallel("looking", look, everybody, progress)
+        revisions = _revisions(model, held)
+        in_parallel("telling", tell, everybody, progress)
+    except (AgentError, AgentUnreachable) as error:
+        raise LabError(str(error)) from error
+    return revisions
+
+
+def _revisions(model: Model, held: Mapping[str, Mapping[str, VpcState]]) -> dict[str, int]:
+    revisions = {}
+    for name, state in vpc_states(model).items():
+        told = [held[host].get(name) for host in state.hosts]
+        latest = max((has[name].revision for has in held.values() if name in has), default=0)
+        as_told = msgspec.structs.replace(state, revision=latest)
+        same = latest > 0 and all(one == as_told for one in told)
+        revisions[name] = latest if same else latest + 1
+    return revisions
+
+
+def unenforced(topology: Topology, revisions: Mapping[str, int]) -> list[str]:
+    """What is not in force at this moment, in sentences: an agent's faults, and ports that do not work yet."""
+    found: list[str] = []
+    for host in topology.hosts.values():
+        try:
+            with client_of(host) as client:
+                seen = client.host()
+        except (AgentUnreachable, AgentError) as error:
+            found.append(f"{host.name}: {error}")
+            continue
+        found += [f"{host.name}: {fault}" for fault in seen["faults"]]
+        if seen["tunnel_ofport"] is None:
+            found.append(f"{host.name}: no tunnel port")
+        found += [f"{port['port']} on {host.name}: {port['reason']}" for port in seen["ports"] if port["reason"]]
+        for name, vpc in seen["vpcs"].items():
+            if vpc["enforced"] != revisions.get(name):
+                found.append(f"{host.name}: VPC {name} is at revision {vpc['enforced']}, not {revisions.get(name)}")
+        local = {workload.id for workload in topology.workloads.values() if workload.host == host.name}
+        missing = local - {port["id"] for port in seen["ports"] if port["bound"]}
+        found += [f"{host.name}: the agent has not bound {one}" for one in sorted(missing)]
+    return found
+
+
+def await_enforced(look: Callable[[], list[str]], timeout: float) -> list[str]:
+    """Call ``look`` until it finds nothing missing; returns what it still finds after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while (missing := look()) and time.monotonic() < deadline:
+        time.sleep(_POLL)
+    return missing
