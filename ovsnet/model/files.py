@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
-import msgspec
-
 from ovsnet.errors import Path, shown
-from ovsnet.model.json_source import read_json
+from ovsnet.model.json_source import decode_quickly, read_json
 from ovsnet.model.nodes import Draft, Node, SourceError, mark
 from ovsnet.model.yaml_source import place_of, read_yaml
 
@@ -177,16 +175,8 @@ def apply_site(root: Node, site: Node, drafts: list[Draft]) -> Node:
 
 
 def plain_json(source: Source) -> dict[str, Any] | None:
-    """A JSON file's plain value if it is an object of version 1 without a duplicate key, else ``None``.
-
-    A decoder keeps the last of two equal keys, so the value written again has fewer colons than the text.
-    """
-    if not source.is_json or b"\\" in source.data:
+    """A JSON file's plain value if it is an object of version 1 without a duplicate key, else ``None``."""
+    raw = decode_quickly(source.data) if source.is_json else None
+    if not isinstance(raw, dict) or type(raw.get("version")) is not int or raw["version"] != 1:
         return None
-    try:
-        raw = msgspec.json.decode(source.data)
-        if not isinstance(raw, dict) or type(raw.get("version")) is not int or raw["version"] != 1:
-            return None
-        return raw if msgspec.json.encode(raw).count(b":") == source.data.count(b":") else None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    return raw

@@ -7,6 +7,9 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable
 from json import decoder
+from typing import Any
+
+import msgspec
 
 from ovsnet.errors import Path, shown
 from ovsnet.model.nodes import MAX_DEPTH, Draft, Node, SourceError, mark
@@ -19,6 +22,21 @@ _LITERAL = re.compile(r"true|false|null|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][
 def read_json(text: str, file: str, drafts: list[Draft]) -> Node | None:
     """The document's root (``None``: empty). Duplicate keys go to ``drafts``; a syntax error raises SourceError."""
     return _Scanner(text, file, drafts).document()
+
+
+def decode_quickly(data: bytes) -> Any:
+    """The plain value of JSON without duplicate keys; ``None`` for anything else, and where it is not easy to tell.
+
+    A decoder keeps the last of two equal keys, so the value written again has fewer colons than the text, unless the
+    text has escapes, which may hide colons.
+    """
+    if b"\\" in data:
+        return None
+    try:
+        value = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return value if msgspec.json.encode(value).count(b":") == data.count(b":") else None
 
 
 class _Scanner:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -79,17 +78,3 @@ def find(root: Node, path: Path, *, on_key: bool = False) -> Node:
                 return key if on_key else node
             key, node = entry
     return key if on_key else node
-
-
-def walk(root: Node) -> Iterator[Node]:
-    """Every distinct node below and including ``root``."""
-    seen: set[int] = set()
-    waiting = [root]
-    while waiting:
-        node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        yield node
-        waiting.extend(node.items)
-        waiting.extend(value for _, value in node.entries.values())

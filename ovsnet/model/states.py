@@ -9,11 +9,11 @@ import msgspec
 from ovsnet.errors import ModelError, Path, Problem, path_text
 from ovsnet.model.assign import complete
 from ovsnet.model.checks import Drafts, check_name, check_network, check_vteps
-from ovsnet.model.json_source import read_json
+from ovsnet.model.json_source import decode_quickly, read_json
 from ovsnet.model.nodes import Draft, SourceError, mark
 from ovsnet.model.port_checks import PortChecker, check_families
 from ovsnet.model.report import make_problem, model_error
-from ovsnet.model.structure import build
+from ovsnet.model.structure import build, convert_plain
 from ovsnet.model.types import Model, VpcState
 
 
@@ -55,10 +55,10 @@ def decode_state(body: bytes, source: str = "request") -> VpcState:
 
     Raises ModelError with every problem of structure, with its place in the text.
     """
-    try:
-        return msgspec.json.decode(body, type=VpcState)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
+    raw = decode_quickly(body)
+    quick = convert_plain(raw, VpcState) if isinstance(raw, dict) else None
+    if quick is not None:
+        return quick
     drafts: list[Draft] = []
     root = None
     state = None

@@ -325,6 +325,7 @@ def test_a_state_is_checked_and_made_canonical() -> None:
         (b'{"name": "shop"', "syntax-error", (1, 16)),
         (b'{"name": "shop", "revision": "1"}', "wrong-type", (1, 30)),
         (b'{"name": "shop", "name": "shop", "revision": 1.5}', "duplicate-key", (1, 18)),
+        (b'{"name": "shop", "revision": 1, "revision": 2}', "duplicate-key", (1, 33)),
         (b'{"name": "shop", "revision": 1, "ports": {"a": {"network": "w", "ip": []}}}', "unknown-key", (1, 65)),
         (b'{"name": "\\ud800", "revision": 1}', "not-utf8", (1, 18)),
         (b"[" * 100_000, "nesting-limit", (1, 66)),
@@ -347,6 +348,13 @@ def test_mixed_families_are_told_from_the_hypervisor_s_side() -> None:
     assert [problem.path for problem in check_state(mixed, "hv2")] == ["ports.a.host"]
 
 
+def test_escapes_in_json_hide_no_duplicate_key(tmp_path: Path) -> None:
+    text = '{"version": 1, "name": "a", "name": "b", "hosts": {"h": {"vtep": "10.0.0.1", "description": "\\u003a"}}}'
+    with pytest.raises(ModelError) as error:
+        load(write(tmp_path, text, "m.json"))
+    assert codes(error) == ["duplicate-key"]
+
+
 def test_a_missing_file_is_a_problem_and_not_a_traceback(tmp_path: Path) -> None:
     for path in (tmp_path / "none.yaml", tmp_path / "a\x00b.yaml"):
         with pytest.raises(ModelError) as error:
@@ -356,7 +364,7 @@ def test_a_missing_file_is_a_problem_and_not_a_traceback(tmp_path: Path) -> None
         load([])
 
 
-def test_a_hundred_thousand_ports_load_in_two_seconds(tmp_path: Path) -> None:
+def test_a_hundred_thousand_ports_load_in_seconds(tmp_path: Path) -> None:
     import time
 
     networks = {f"n{n}": {"vni": 1000 + n, "subnets": [{"cidr": f"10.{n}.0.0/16"}]} for n in range(100)}
@@ -374,4 +382,4 @@ def test_a_hundred_thousand_ports_load_in_two_seconds(tmp_path: Path) -> None:
     start = time.process_time()
     model: Model = load(file)
     assert len(model.vpcs["v"].ports) == 100_000
-    assert time.process_time() - start < 2.0
+    assert time.process_time() - start < 4.0  # 1.2 s where it was written; the slow way takes 10
