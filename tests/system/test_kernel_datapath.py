@@ -1,4 +1,4 @@
-"""The kernel's Open vSwitch datapath, in an emulated machine: what the pipeline relies on there, each with its control."""
+"""The kernel's Open vSwitch datapath, in an emulated machine: what the pipeline relies on, each with its control."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ def main() -> int:
         plain(h1, h2)
         started = time.monotonic()
         found = part(h1, h2)
-        print(f"{part.__name__} ({time.monotonic() - started:.1f} s): {json.dumps(found, indent=1)}")
+        sys.stdout.write(f"{part.__name__} ({time.monotonic() - started:.1f} s): {json.dumps(found, indent=1)}\n")
         facts |= found
     facts["attempts"] = ATTEMPTS
     Path(os.environ["RESULTS"], "facts.json").write_text(json.dumps(facts))

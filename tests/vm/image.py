@@ -1,4 +1,4 @@
-"""The virtual machine's image: Debian's cloud kernel, an initial ramdisk and a root file system, from Debian's packages.
+"""The virtual machine's image, from Debian's packages: cloud kernel, initial ramdisk and root file system.
 
 Nothing is installed in it: packages are only unpacked, so no maintainer script runs and no service starts. The image is
 cached outside the tree under a name that contains a hash of its recipe (this file and ``stage1.sh``).

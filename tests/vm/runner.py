@@ -155,7 +155,7 @@ def main() -> int:
     try:
         return run_in_vm(" ".join(sys.argv[1:]), timeout=600, echo=True).exit_code
     except (VmUnavailable, VmError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        sys.stderr.write(f"error: {error}\n")
         return 125
 
 

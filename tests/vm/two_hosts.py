@@ -106,7 +106,8 @@ def build(root: Path) -> tuple[Host, Host]:
     """Two hosts joined by one cable, both addressed in IPv4 and IPv6; no workload and no flow yet."""
     hosts = (Host(1, OvsInstance(root / "1", netns="hv1")), Host(2, OvsInstance(root / "2", netns="hv2")))
     sh(
-        "ip netns add hv1; ip netns add hv2; ip link add up1 netns hv1 mtu 1600 type veth peer name up2 netns hv2 mtu 1600"
+        "ip netns add hv1 && ip netns add hv2"
+        " && ip link add up1 netns hv1 mtu 1600 type veth peer name up2 netns hv2 mtu 1600"
     )
     for host in hosts:
         n = host.number
@@ -137,7 +138,7 @@ def towards_v6(peer: Host) -> str:
 
 
 def unicast_flows(local: Workload, remote: Workload, send: str) -> list[str]:
-    """Flows at priority 100: IPv4, IPv6 and unicast ARP from the local workload to the remote one, and what comes back."""
+    """Flows at priority 100: unicast from the local workload to the remote one, and what comes back."""
     out = f"priority=100,in_port={local.number},dl_dst={remote.mac}"
     flows = [f"{out},{kind},actions={send}" for kind in ("ip", "ipv6", "arp")]
     return [*flows, f"priority=100,in_port={TUNNEL},tun_id={VNI},dl_dst={local.mac},actions=output:{local.number}"]
