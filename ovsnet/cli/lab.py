@@ -122,19 +122,14 @@ def _print_status(seen: dict[str, Any]) -> None:
 
 
 @app.command("down")
-def down_command(
-    name: Name = None,
-    every: Annotated[bool, typer.Option("--all", help="Every lab on this machine.")] = False,
-) -> None:
+def down_command(name: Name = None) -> None:
     """Remove a lab: its processes, namespaces and files, also after a crash; nothing else.
 
     Example: sudo ovsnet lab down --name demo
     """
-    from ovsnet.lab import record
     from ovsnet.lab.lab import down
 
-    names = record.labs() if every else [name or _open(None).name]
-    for one in names:
-        for alone in down(one):
-            console(stderr=True).print(f"left alone, not the lab's: {alone}", markup=False)
-        console().print(f"lab {one} is gone", markup=False)
+    name = name or _open(None).name
+    for alone in down(name):
+        console(stderr=True).print(f"left alone, not the lab's: {alone}", markup=False)
+    console().print(f"lab {name} is gone", markup=False)
