@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ovsnet.lab.ovs import OvsInstance
-from ovsnet.model import Network, Port, VpcState
+from ovsnet.model import Network, Port, Subnet, VpcState, port_id
 from ovsnet.model.numbers import ip_text, mac_text
+from tests.agent_kit import HOST, VTEP
 
 
 @dataclass(frozen=True)
@@ -59,17 +60,17 @@ def cloud_port(number: int, host: str) -> Port:
         host=host,
         mac=mac_text(0x020000000000 + number),
         ips=(ip_text(0x0A000002 + number, 32),),
-        id=f"id{number}",
+        id=port_id("vpc", f"p{number}"),
     )
 
 
 def cloud_state(ports: int, *, local: int, hosts: int = 100) -> VpcState:
-    """One VPC with one network of ``ports`` ports: ``local`` of them on host h0, the others spread over ``hosts``."""
+    """One VPC with one network of ``ports`` ports: ``local`` of them on host hv1, the others spread over ``hosts``."""
     return VpcState(
         name="vpc",
         revision=1,
         owner="bench",
-        networks={"net": Network(vni=5001)},
-        ports={f"p{i}": cloud_port(i, "h0" if i < local else f"h{1 + i % hosts}") for i in range(ports)},
-        hosts={f"h{i}": ip_text(0xAC100001 + i, 32) for i in range(hosts + 1)},
+        networks={"net": Network(vni=5001, subnets=(Subnet(cidr="10.0.0.0/8"),))},
+        ports={f"p{i}": cloud_port(i, HOST if i < local else f"h{1 + i % hosts}") for i in range(ports)},
+        hosts={HOST: VTEP} | {f"h{i}": ip_text(0xAC100001 + i, 32) for i in range(1, hosts + 1)},
     )

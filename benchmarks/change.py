@@ -1,0 +1,106 @@
+"""A running agent: its cold start, its restart, and one port added, moved and removed, from the API call to the barrier."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks.common import Measure, cloud_port, cloud_state, summary
+from ovsnet.model import Port
+from tests.agent_kit import AgentHost
+
+LOCAL_PORTS = 100
+MOST_SLOWER = 1.5  # a change at the largest size, against the smallest
+
+
+def run(sizes: list[int], changes: int, say: Callable[[str], None]) -> list[Measure]:
+    """Medians for each number of endpoints, and how much slower a change is at the largest than at the smallest."""
+    measures: list[Measure] = []
+    medians = []
+    for size in sizes:
+        say(f"agent with {size} endpoints")
+        with _host(size) as (host, cold, restart):
+            seconds = _changes(host, size, changes)
+            memory = {what: _memory(pid) for what, pid in _processes(host).items()}
+        ms = [1000 * one for one in seconds]
+        medians.append(sorted(seconds)[len(seconds) // 2])
+        measures += [
+            summary(f"cold start, {size} endpoints", "s", [cold], 1.0 if size <= 10_000 else None),
+            summary(f"restart, {size} endpoints, nothing to do", "s", [restart], 2.0),
+            summary(f"one port changed, {size} endpoints", "ms", ms, 10.0),
+            *(summary(f"memory of the {what} process, {size} endpoints", "MB", [mb]) for what, mb in memory.items()),
+        ]
+    if len(medians) > 1:
+        ratio = medians[-1] / medians[0]
+        measures.append(summary(f"one port changed, {sizes[-1]} against {sizes[0]}", "x", [ratio], MOST_SLOWER))
+    return measures
+
+
+@contextlib.contextmanager
+def _host(size: int) -> Iterator[tuple[AgentHost, float, float]]:
+    """A host with ``size`` endpoints enforced; the seconds of a cold start (empty switch) and of a mere restart."""
+    host = AgentHost()
+    try:
+        host.ovs.start()
+        host.start("--audit-interval", "3600")
+        for number in range(LOCAL_PORTS):
+            host.plug("vpc", number)
+        host.client.put(cloud_state(size, local=LOCAL_PORTS), wait=60)
+        host.end()
+        host.ovs.ofctl("del-flows", "br-int")
+        time.sleep(1.0)
+        cold = _start(host)
+        host.end()
+        restart = _start(host)
+        yield host, cold, restart
+    finally:
+        host.close()
+
+
+def _start(host: AgentHost) -> float:
+    """Seconds from the start of the agent's process until its flows are in place, by its own log."""
+    before = host.log.stat().st_size
+    started = time.perf_counter()
+    host.start("--audit-interval", "3600", ready=False)
+    while " flows, " not in host.log.read_text()[before:]:
+        time.sleep(0.005)
+    took = time.perf_counter() - started
+    while not host.ready():
+        time.sleep(0.01)
+    return took
+
+
+def _changes(host: AgentHost, size: int, count: int) -> list[float]:
+    """Seconds of each of three changes a round: a port added, moved to another host, removed again."""
+    revision, name, seconds = 1, f"p{size}", []
+    steps: list[Port | None] = [cloud_port(size, "h1"), cloud_port(size, "h2"), None]
+    for turn in range(count + 1):
+        for port in steps:
+            start = time.perf_counter()
+            answer = host.client.patch(
+                "vpc", {"previous": revision, "revision": revision + 1, "ports": {name: port}}, wait=10
+            )
+            if turn:  # the first round loads what is loaded on first use
+                seconds.append(time.perf_counter() - start)
+            if answer["vpcs"]["vpc"]["enforced"] != revision + 1:
+                raise RuntimeError(f"not enforced: {answer}")
+            revision += 1
+    return seconds
+
+
+def _processes(host: AgentHost) -> dict[str, int]:
+    if host.process is None:
+        raise RuntimeError("the agent does not run")
+    pid = host.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return {"agent": pid} | ({"switch": int(children[0])} if children else {})
+
+
+def _memory(pid: int) -> float:
+    """Resident megabytes of a process."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1000
+    return 0.0
