@@ -13,6 +13,7 @@ import msgspec
 from ovsnet.errors import Path
 from ovsnet.model.assign import Assignment, apply_lock, missing
 from ovsnet.model.checks import Drafts, check_hosts, check_name, check_network, check_underlay
+from ovsnet.model.collector import collector_paused
 from ovsnet.model.files import (
     SITE_KEYS,
     Source,
@@ -41,7 +42,8 @@ def load(paths: Paths, site: str | PathLike[str] | None = None) -> Model:
     assigned is filled in; a VNI or ``ips`` that is neither declared nor assigned yet is ``None`` (see
     :func:`load_assigned`). Raises ModelError with all problems at once.
     """
-    return _Loading(paths, site).model()
+    with collector_paused():
+        return _Loading(paths, site).model()
 
 
 def load_assigned(paths: Paths, site: str | PathLike[str] | None = None, *, write: bool = False) -> Model:
@@ -51,8 +53,9 @@ def load_assigned(paths: Paths, site: str | PathLike[str] | None = None, *, writ
     lock file has is refused. Raises ModelError (``assignment-missing``, ``subnet-full``), and UserError if the lock
     file cannot be written.
     """
-    loading = _Loading(paths, site)
-    model = loading.model()
+    with collector_paused():
+        loading = _Loading(paths, site)
+        model = loading.model()
     drafts: list[Draft] = []
     if write:
         work = Assignment(model, loading.lock, drafts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ovsnet.errors import ModelError, Problem, path_text, place_text
+from ovsnet.errors import ModelError, Problem, path_text, place_text, printable
 from ovsnet.model.nodes import Draft, Node, find
 from ovsnet.model.problems import PROBLEMS
 
@@ -26,8 +26,8 @@ def make_problem(draft: Draft, root: Node | None) -> Problem:
         line=at.line if at else 0,
         column=at.column if at else 0,
         path=path_text(draft.path),
-        reason=reason,
-        remedy=PROBLEMS[draft.code].remedy.format_map(draft.values),
+        reason=printable(reason),
+        remedy=printable(PROBLEMS[draft.code].remedy.format_map(draft.values)),
     )
 
 

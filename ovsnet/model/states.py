@@ -9,6 +9,7 @@ import msgspec
 from ovsnet.errors import ModelError, Path, Problem, path_text
 from ovsnet.model.assign import complete
 from ovsnet.model.checks import Drafts, check_name, check_network, check_vteps
+from ovsnet.model.collector import collector_paused
 from ovsnet.model.json_source import decode_quickly, read_json
 from ovsnet.model.nodes import Draft, SourceError, mark
 from ovsnet.model.port_checks import PortChecker, check_families
@@ -55,8 +56,9 @@ def decode_state(body: bytes, source: str = "request") -> VpcState:
 
     Raises ModelError with every problem of structure, with its place in the text.
     """
-    raw = decode_quickly(body)
-    quick = convert_plain(raw, VpcState) if isinstance(raw, dict) else None
+    with collector_paused():
+        raw = decode_quickly(body)
+        quick = convert_plain(raw, VpcState) if isinstance(raw, dict) else None
     if quick is not None:
         return quick
     drafts: list[Draft] = []

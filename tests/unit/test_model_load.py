@@ -355,6 +355,14 @@ def test_escapes_in_json_hide_no_duplicate_key(tmp_path: Path) -> None:
     assert codes(error) == ["duplicate-key"]
 
 
+def test_messages_carry_no_control_characters(tmp_path: Path) -> None:
+    text = '{"version": 1, "vpcs": {"a": {"networks": {"\\u001b[2J": {}}, "ports": {"p": {"network": "x\\u0007"}}}}}'
+    with pytest.raises(ModelError) as error:
+        load(write(tmp_path, text, "m.json"))
+    assert codes(error) == ["invalid-name", "unknown-network"]
+    assert all(line.isprintable() for line in str(error.value).splitlines())
+
+
 def test_a_missing_file_is_a_problem_and_not_a_traceback(tmp_path: Path) -> None:
     for path in (tmp_path / "none.yaml", tmp_path / "a\x00b.yaml"):
         with pytest.raises(ModelError) as error:
