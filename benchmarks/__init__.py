@@ -1,0 +1,1 @@
+"""Benchmarks: what the budgets say, measured; `make bench`."""

@@ -1,4 +1,4 @@
-"""A running agent: its cold start, its restart, and one port added, moved and removed, from the API call to the barrier."""
+"""A running agent: cold start, restart, and one port added, moved and removed, from the API call to the barrier."""
 
 from __future__ import annotations
 
@@ -94,8 +94,9 @@ def _processes(host: AgentHost) -> dict[str, int]:
     if host.process is None:
         raise RuntimeError("the agent does not run")
     pid = host.process.pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return {"agent": pid} | ({"switch": int(children[0])} if children else {})
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(child) for task in tasks for child in task.read_text().split()]
+    return {"agent": pid, **{f"switch{number or ''}": child for number, child in enumerate(children)}}
 
 
 def _memory(pid: int) -> float:

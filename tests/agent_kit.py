@@ -39,7 +39,7 @@ def port(vpc: str, number: int, host: str | None = "hv2", network: str = "n") ->
 
 
 def state(vpc: str = "shop", revision: int = 1, *, vni: int = 5001, local: int = 1, remote: int = 1) -> VpcState:
-    """A VPC of one network with ports p1, p2, ...: first the ``local`` ones, on hv1, then the ``remote`` ones, on hv2."""
+    """A VPC of one network with ports p1, p2, ...: first the ``local`` ones, on hv1, then the others, on hv2."""
     ports = {f"p{n}": port(vpc, n, "hv1" if n <= local else "hv2") for n in range(1, local + remote + 1)}
     networks = {"n": Network(vni=vni, subnets=(Subnet(cidr="10.1.0.0/16"),))}
     return VpcState(name=vpc, revision=revision, owner="tests", networks=networks, ports=ports, hosts=HOSTS)

@@ -12,7 +12,6 @@ from ovsnet.cli.live import LabName, Socket, progress_bar, sockets
 
 if TYPE_CHECKING:
     from ovsnet.agent.deliver import Delivery
-    from ovsnet.model import Model
 
 Adopt = Annotated[bool, typer.Option("--adopt", help="Take over VPCs that another owner declared.")]
 
@@ -32,7 +31,7 @@ def plan_command(
     """
     from ovsnet.agent.deliver import preview
 
-    reached, delivery, _ = _prepare(model, lab, socket, site, write=False)
+    reached, delivery = _prepare(model, lab, socket, site, write=False)
     found = preview(reached, delivery, adopt=adopt)
     if as_json:
         print_json(found)
@@ -59,7 +58,7 @@ def apply_command(
     """
     from ovsnet.agent.deliver import tell
 
-    reached, delivery, _ = _prepare(model, lab, socket, site, write=True)
+    reached, delivery = _prepare(model, lab, socket, site, write=True)
     answers = tell(reached, delivery, wait=wait, adopt=adopt)
     late = {host: answer["reason"] for host, answer in answers.items() if answer["reason"]}
     if as_json:
@@ -76,23 +75,21 @@ def apply_command(
 
 def _prepare(
     files: list[Path], lab: str | None, socket: Path | None, site: Path | None, *, write: bool
-) -> tuple[dict[str, Path], Delivery, Model]:
-    """The agents, what to tell them, and the assigned model; with ``write`` the lock file is brought up to date."""
+) -> tuple[dict[str, Path], Delivery]:
+    """The agents and what to tell them; with ``write`` the lock file is brought up to date."""
     from ovsnet.agent.deliver import gather, prepare
-    from ovsnet.model import assign, load, lock_path, read_lock, write_lock
+    from ovsnet.model import assign, load, load_assigned, lock_path, read_lock
 
-    declared = load(files, site)
-    place = lock_path(files)
-    assigned, lock = assign(declared, read_lock(place))
-    reached = sockets(lab, socket, declared.name)
+    if write:
+        assigned = load_assigned(files, site, write=True)
+    else:  # what would be assigned is, and forgotten
+        assigned, _ = assign(load(files, site), read_lock(lock_path(files)))
+    reached = sockets(lab, socket, assigned.name)
     with progress_bar() as show:
         show("agents asked", 0, len(reached))
         held = gather(reached)
         show("agents asked", len(reached), len(reached))
-    delivery = prepare(assigned, held)
-    if write:
-        write_lock(place, lock)
-    return reached, delivery, assigned
+    return reached, prepare(assigned, held)
 
 
 def _print_plan(found: dict[str, Any]) -> None:

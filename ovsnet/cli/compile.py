@@ -38,10 +38,10 @@ def compile_command(
     """
     from dataclasses import replace
 
-    from ovsnet import load
     from ovsnet.library import assumed_facts, compile, host_of
+    from ovsnet.model import load_assigned
 
-    declared = load(model, site=site)
+    declared = load_assigned(model, site)
     host_of(declared, host)
     facts = replace(assumed_facts(declared, host), nd_responder=not kernel)
     flows = sorted(compile(declared, host, facts), key=_order)

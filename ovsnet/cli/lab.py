@@ -49,13 +49,11 @@ def up_command(
     Example: sudo ovsnet lab up examples/models/demo.yaml --name demo
     """
     from ovsnet.lab.lab import Lab
-    from ovsnet.model import assign, load, lock_path, read_lock, write_lock
+    from ovsnet.model import load_assigned
 
     if datapath not in ("netdev", "system"):
         raise UserError(f"{datapath} is no datapath. Give netdev or system.")
-    place = lock_path(model)
-    assigned, lock = assign(load(model, site), read_lock(place))
-    write_lock(place, lock)
+    assigned = load_assigned(model, site, write=True)
     with progress_bar() as show:
         lab = Lab.up(assigned, name, datapath=datapath, progress=show)
     seen = lab.status()

@@ -84,9 +84,9 @@ def sight(files: list[Path] | None, lab: str | None, socket: Path | None, site: 
     from ovsnet.trace import places
 
     if files and lab is None and socket is None:
-        from ovsnet.model import load
+        from ovsnet.model import load_assigned
 
-        model = load(files, site)
+        model = load_assigned(files, site)
         return Sight(model, places(model), {})
     reached = sockets(lab, socket)
     held, facts, switches = _look(reached)
