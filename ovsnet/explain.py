@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ovsnet.compiler import Desired, Owned
@@ -132,12 +132,3 @@ def arrival(packet: Packet, tunnel_ofport: int) -> Packet:
     """The frame as the other host's tunnel port hands it to the first table: registers and VTEPs are gone."""
     gone = {f.TUN_DST, f.TUN_IPV6_DST, *f.REGISTER_FIELDS}
     return {field: value for field, value in packet.items() if field not in gone} | {f.IN_PORT: tunnel_ofport}
-
-
-def verdict(steps: Iterable[Step]) -> str:
-    """A sentence on where the way ended, with the model object that decided."""
-    *_, step = steps
-    template, subject = step.flow.row.template, step.flow.subject
-    who = f" ({subject})" if subject.vpc else ""
-    outcome = "dropped" if template.drops else "passed on"
-    return f"{outcome} in {step.table.name}: {template.doc}{who}"

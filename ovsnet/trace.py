@@ -87,7 +87,7 @@ def trace(
     answer = question.walk.emissions[0].packet[f.ETH_SRC] if question.walk.emissions else None
     if mac is None and answer is None:
         step = question.walk.last
-        reason = f"nobody in the network of {source} has {ip_dst}: the question dies in {step.table.name}"
+        reason = f"the question dies in {step.table.name} on {sender.host}: {step.flow.row.template.doc}"
         return Trace(source, target, (question,), (), False, reason, str(step.flow.subject))
     wanted = mac if mac is not None else mac_text(answer or 0)
     packet = frame(start, sender.mac or "", wanted, ip_src, ip_dst, protocol, port)

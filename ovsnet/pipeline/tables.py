@@ -17,7 +17,7 @@ class Table:
 
     ``features`` may put flows here; ``reads`` may be matched and ``writes`` set; ``next`` are the tables that a flow
     may go to; ``output`` says whether frames leave the switch here; ``miss`` is what befalls a frame that no flow
-    matches: ``drop``, or the name of a table.
+    matches: ``drop``, or the name of a table; ``missed`` says in a sentence what such a frame was.
     """
 
     id: int
@@ -29,6 +29,7 @@ class Table:
     next: tuple[str, ...] = ()
     output: bool = False
     miss: str = "drop"
+    missed: str = ""
 
 
 CLASSIFY = Table(
@@ -41,6 +42,7 @@ CLASSIFY = Table(
     reads=(f.IN_PORT, f.TUN_ID),
     writes=(f.NET,),
     next=("port_security", "deliver"),
+    missed="It came in on a port, or in a network, that is not declared on this host.",
 )
 PORT_SECURITY = Table(
     10,
@@ -53,6 +55,7 @@ PORT_SECURITY = Table(
         f.IP_PROTO, f.ICMPV6_TYPE, f.ND_TARGET, f.ND_SLL,
     ),
     next=("nd_security", "arp", "nd", "l2"),
+    missed="It came in on a port that is not bound.",
 )  # fmt: skip
 ND_SECURITY = Table(
     15,
@@ -62,6 +65,7 @@ ND_SECURITY = Table(
     features=("port_security",),
     reads=(f.IN_PORT, f.ETH_SRC, f.ETH_TYPE, f.IP_PROTO, f.ICMPV6_TYPE, f.ND_TARGET, f.ND_SLL, f.ND_TLL),
     next=("nd", "l2"),
+    missed="It came in on a port that is not bound.",
 )
 ARP = Table(
     20,
@@ -71,6 +75,7 @@ ARP = Table(
     reads=(f.NET, f.IN_PORT, f.ETH_TYPE, f.ARP_OP, f.ARP_TPA),
     writes=(f.ETH_SRC, f.ETH_DST, f.ARP_OP, f.ARP_SHA, f.ARP_SPA, f.ARP_THA, f.ARP_TPA),
     output=True,
+    missed="No port of this network has the address asked for, or it is no request.",
 )
 ND = Table(
     30,
@@ -81,6 +86,7 @@ ND = Table(
     reads=(f.NET, f.IN_PORT, f.ETH_TYPE, f.IP_PROTO, f.ICMPV6_TYPE, f.ND_TARGET, f.IPV6_SRC),
     writes=(f.ETH_SRC, f.ETH_DST, f.IPV6_SRC, f.IPV6_DST, f.ICMPV6_TYPE, f.ND_OPTIONS_TYPE, f.ND_RESERVED),
     next=("nd_reply", "l2"),
+    missed="No port of this network has the address asked for.",
 )
 ND_REPLY = Table(
     31,
@@ -91,6 +97,7 @@ ND_REPLY = Table(
     reads=(f.ETH_TYPE, f.IP_PROTO, f.ICMPV6_TYPE),
     writes=(f.ND_TLL,),
     output=True,
+    missed="It is no advertisement.",
 )
 L2 = Table(
     40,
@@ -102,6 +109,7 @@ L2 = Table(
     next=("deliver",),
     output=True,
     miss="deliver",
+    missed="The MAC is not that of a port on another host.",
 )
 DELIVER = Table(
     50,
@@ -111,6 +119,7 @@ DELIVER = Table(
     features=("l2",),
     reads=(f.NET, f.ETH_DST, f.ETH_TYPE, f.IPV4_DST, f.IPV6_DST, f.IP_PROTO, f.ICMPV6_TYPE, f.ND_TARGET),
     output=True,
+    missed="This network has no such destination: not declared, or broadcast or multicast, which go nowhere.",
 )
 
 TABLES: tuple[Table, ...] = (CLASSIFY, PORT_SECURITY, ND_SECURITY, ARP, ND, ND_REPLY, L2, DELIVER)

@@ -87,8 +87,8 @@ class FlowTemplate:
     """The shape of a flow.
 
     ``params`` lists the parameters: first those of the match, in order of appearance (they are the flow's identity
-    together with the template), then those that only actions use. ``drops`` says that a frame which hits such a flow
-    has been refused; ``verdict`` is what a trace says then, with parameters and ``{subject}`` filled in.
+    together with the template), then those that only actions use. ``doc`` says in a sentence which frames such a flow
+    is for; a trace says it where a frame's way ends.
     """
 
     name: str
@@ -124,11 +124,6 @@ class FlowTemplate:
         return Row(self, values)
 
     @property
-    def drops(self) -> bool:
-        """Whether a frame that matches ends here."""
-        return not self.actions
-
-    @property
     def cookie(self) -> int:
         """Owner (16 bits), feature (16 bits), template (32 bits): stable across versions, since names are."""
         feature = zlib.crc32(self.feature.encode()) & 0xFFFF
@@ -154,7 +149,7 @@ def miss_templates(tables: Iterable[Table], by_name: dict[str, Table]) -> dict[s
             0,
             (),
             () if table.miss == "drop" else (Goto(by_name[table.miss]),),
-            f"Nothing in `{table.name}` matched.",
+            table.missed,
         )
         for table in tables
     }
