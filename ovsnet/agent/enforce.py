@@ -88,6 +88,13 @@ class Enforcer:
             return self.converge(desired)  # the difference does not start from what the switch has
         return self._apply(Plan(add=delta.add, remove=tuple(owned.row for owned in delta.remove)))
 
+    def reassign(self, desired: Desired) -> None:
+        """Note new owners of flows that stayed the same, as when a VNI moves from one VPC to another."""
+        for key, owned in desired.flows.items():
+            present = self.flows.get(key)
+            if present is not None and present.row == owned.row and present.subject.vpc not in self.held:
+                self.flows[key] = owned
+
     def _apply(self, steps: Plan) -> int:
         """Apply steps in one bundle, or VPC by VPC where that cannot keep a held one apart."""
         if not steps:

@@ -92,7 +92,7 @@ def config_of(options: argparse.Namespace) -> Config:
     """The configuration that the command line gives. Raises UserError."""
     try:
         vtep = ip_text(*ip_int(options.vtep))
-    except ValueError:
+    except (OSError, ValueError):
         raise UserError(f"--vtep {options.vtep}: not an IP address. Give the host's tunnel address") from None
     openflow = options.openflow
     if openflow is None:
@@ -125,10 +125,9 @@ def run(config: Config, run_dir: Path) -> int:
         signal.signal(number, end)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_pid_file(run_dir))
-        agent = Agent(config)
-        stack.callback(agent.stop)
         listener = stack.enter_context(_listen(run_dir / "agent.sock"))
-        agent.start()
+        agent = Agent(config).start()
+        stack.callback(agent.stop)
         _head_start(agent, ended)
         if agent.refusal is not None:
             raise agent.refusal

@@ -192,6 +192,8 @@ class Reconciler:
             return True  # a connection wakes us
         try:
             self._enforce(delta, generation)
+            if len({vpc for change in changes for vpc in change.states}) > 1:
+                self.enforcer.reassign(self.compiler.desired)
         except SwitchError as exc:
             self._synced_generation = 0
             self._report(fault=str(exc))

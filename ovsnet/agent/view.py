@@ -145,21 +145,21 @@ class HostView:
 
     def _checked_patch(self, patch: Patch, before: VpcState, *, indexed: bool) -> Patch:
         """A change in canonical form. Only what it touches is checked, unless it touches networks or VTEPs."""
-        narrow = indexed and not patch.networks and all(before.hosts.get(h, v) == v for h, v in patch.hosts.items())
-        if narrow:
+        if indexed and self._is_narrow(patch, before):
             ports = {name: port for name, port in patch.ports.items() if port is not None}
             hosts = before.hosts | {name: vtep for name, vtep in patch.hosts.items() if vtep is not None}
             networks = before.networks
             if all(port.network in networks and (port.host is None or port.host in hosts) for port in ports.values()):
                 networks = {port.network: networks[port.network] for port in ports.values()}
-                wanted = {port.host for port in ports.values()} | {self.host} | patch.hosts.keys()
-                hosts = {name: vtep for name, vtep in hosts.items() if name in wanted}
+                if hosts == before.hosts:
+                    wanted = {port.host for port in ports.values()} | {self.host}
+                    hosts = {name: vtep for name, vtep in hosts.items() if name in wanted}
             part = VpcState(name=patch.vpc, revision=patch.revision, networks=networks, ports=ports, hosts=hosts)
             checked = canonical_state(part, self.host)
             changed: dict[str, Port | None] = {name: checked.ports.get(name) for name in patch.ports}
             if not self._index(patch.vpc).clashes(changed):
-                fresh = {name: checked.hosts[name] for name in patch.hosts}
-                return msgspec.structs.replace(patch, ports=changed, hosts=fresh)
+                vteps = before.hosts | checked.hosts
+                return msgspec.structs.replace(patch, ports=changed, hosts={h: vteps.get(h) for h in patch.hosts})
         whole = canonical_state(patched(before, patch), self.host)
         return msgspec.structs.replace(
             patch,
@@ -167,6 +167,13 @@ class HostView:
             networks={name: whole.networks.get(name) for name in patch.networks},
             hosts={name: whole.hosts.get(name) for name in patch.hosts},
         )
+
+    @staticmethod
+    def _is_narrow(patch: Patch, before: VpcState) -> bool:
+        """Whether the changed ports can be judged without the others: networks and VTEPs stay, of one family."""
+        vteps = set(before.hosts.values()) | {vtep for vtep in patch.hosts.values() if vtep is not None}
+        stay = all(before.hosts.get(host, vtep) == vtep for host, vtep in patch.hosts.items())
+        return not patch.networks and stay and len({":" in vtep for vtep in vteps}) <= 1
 
     def _check_between(self, after: Mapping[str, VpcState | None]) -> None:
         """A VNI and a port's id belong to one VPC."""

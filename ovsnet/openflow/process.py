@@ -382,9 +382,14 @@ def serve(channel: _Channel, target: str, timing: Timing) -> None:
     from ovsnet.openflow.app import start_app
 
     app = start_app(target, timing=timing)
-    app.on_trouble(lambda reason: channel.write(["trouble", reason]))
-    app.on_connect(lambda generation: channel.write(["up"]))
-    app.on_disconnect(lambda reason: channel.write(["down", reason]))
+
+    def tell(*head: str) -> None:
+        with contextlib.suppress(OSError):  # the parent is gone, and reading tells us
+            channel.write(list(head))
+
+    app.on_trouble(lambda reason: tell("trouble", reason))
+    app.on_connect(lambda _generation: tell("up"))
+    app.on_disconnect(lambda reason: tell("down", reason))
     with concurrent.futures.ThreadPoolExecutor(4, "request") as pool:
         while (frame := channel.read()) is not None:
             pool.submit(_handle, app, channel, *frame)

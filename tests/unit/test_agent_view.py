@@ -1,0 +1,118 @@
+"""The incremental checks of changes: a patch is judged as the whole state would be."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import pytest
+
+from ovsnet.agent.changes import Patch, Put, Withdraw, patched
+from ovsnet.agent.view import ConflictError, HostView
+from ovsnet.errors import ModelError
+from ovsnet.model import Network, Port, Subnet, VpcState, canonical_state, check_states
+from tests.agent_kit import HOSTS, port, state
+
+PORTS = range(1, 9)
+
+
+def random_patch(rng: random.Random, before: VpcState) -> Patch:
+    """A change that is right or wrong: addresses collide, ports move, networks and hosts come and go."""
+    ports: dict[str, Port | None] = {}
+    for _ in range(rng.randint(0, 3)):
+        number = rng.choice(PORTS)
+        made = port("shop", rng.choice(PORTS), rng.choice(["hv1", "hv2", "hv4", None]), rng.choice(["n", "m", "x"]))
+        own = port("shop", number)
+        made = rng.choice(
+            [made, own, msgspec.structs.replace(own, ips=made.ips), msgspec.structs.replace(own, id=made.id)]
+        )
+        ports[f"p{number}"] = rng.choice([made, made, made, None])
+    networks: dict[str, Network | None] = {}
+    if rng.random() < 0.15:
+        name = rng.choice(["n", "m"])
+        fresh = Network(vni=rng.choice([5001, 5002, 6001]), subnets=(Subnet(cidr="10.1.0.0/16"),))
+        networks[name] = rng.choice([fresh, fresh, None])
+    hosts: dict[str, str | None] = {}
+    if rng.random() < 0.15:
+        hosts[rng.choice(["hv3", "hv4"])] = rng.choice(["10.0.0.13", "10.0.0.14", "10.0.0.12", "2001:db8::1", None])
+    return Patch(
+        vpc="shop",
+        previous=before.revision,
+        revision=before.revision + 1,
+        ports=ports,
+        networks=networks,
+        hosts=hosts,
+    )
+
+
+def judged(states: dict[str, VpcState], patch: Patch) -> VpcState | None:
+    """The state afterwards by the checks of whole states, ``None`` if it is refused."""
+    try:
+        after = canonical_state(patched(states["shop"], patch), "hv1")
+    except ModelError:
+        return None
+    return None if check_states(states | {"shop": after}) else after
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_patch_is_judged_as_the_whole_state(seed: int) -> None:
+    rng = random.Random(seed)
+    states = {"shop": state(local=2, remote=2), "club": state("club", vni=6001)}
+    view = HostView("hv1", states)
+    taken = refused = 0
+    for _ in range(60):
+        patch = random_patch(rng, states["shop"])
+        expected = judged(states, patch)
+        try:
+            change = view.check([patch])
+        except ModelError:
+            assert expected is None, patch
+            refused += 1
+        else:
+            assert expected is not None, patch
+            assert change.states["shop"] == expected
+            view.commit(change)
+            states["shop"] = expected
+            taken += 1
+        assert view.states == states
+        for vpc, one in states.items():
+            for name, declared in one.ports.items():
+                assert view.port_of(declared.id) == (vpc, name)
+    assert taken > 5 and refused > 5
+
+
+def test_check_changes_nothing() -> None:
+    view = HostView("hv1", {"shop": state()})
+    view.check([Withdraw("shop"), Put(state("club")), Put(state("shop", 9, vni=7))])
+    assert view.states == {"shop": state()}
+    assert view.port_of(port("club", 1).id) is None
+
+
+def test_operations_of_one_request_follow_each_other() -> None:
+    view = HostView("hv1", {})
+    first = Patch(vpc="shop", previous=1, revision=2, ports={"p2": None})
+    second = Patch(vpc="shop", previous=2, revision=3, ports={"p8": port("shop", 2, "hv3")})
+    change = view.check([Put(state()), first, second])
+    view.commit(change)
+    assert view.states["shop"].revision == 3
+    assert view.port_of(port("shop", 2).id) == ("shop", "p8")
+    with pytest.raises(ConflictError) as caught:
+        view.check([Withdraw("shop"), first])
+    assert caught.value.code == "unknown-vpc"
+    again = view.check([Withdraw("shop"), Put(state(revision=1))])
+    view.commit(again)
+    assert view.states["shop"] == state(revision=1), "after its withdrawal a VPC may begin anew"
+
+
+def test_state_is_kept_in_canonical_form() -> None:
+    view = HostView("hv1", {})
+    loud = msgspec.structs.replace(
+        state(), ports={"p1": msgspec.structs.replace(port("shop", 1), mac="02-00-00-00-00-01")}
+    )
+    view.commit(view.check([Put(loud)]))
+    assert view.states["shop"].ports["p1"].mac == "02:00:00:00:00:01"
+    shout = msgspec.structs.replace(port("shop", 1), mac="02:00:00:00:00:AA")
+    change = view.check([Patch(vpc="shop", previous=1, revision=2, ports={"p1": shout}, hosts={"hv9": "10.0.0.99"})])
+    view.commit(change)
+    assert view.states["shop"].ports["p1"].mac == "02:00:00:00:00:aa"
+    assert view.states["shop"].hosts == HOSTS | {"hv9": "10.0.0.99"}
