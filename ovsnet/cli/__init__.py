@@ -7,7 +7,7 @@ import sys
 import typer
 
 from ovsnet._version import VERSION
-from ovsnet.cli import port
+from ovsnet.cli import lab, port
 from ovsnet.cli.check import check_command
 from ovsnet.cli.common import console, write
 from ovsnet.cli.compile import compile_command
@@ -42,6 +42,7 @@ app.command("schema")(schema_command)
 app.command("compile")(compile_command)
 app.command("trace")(trace_command)
 app.add_typer(port.app, name="port")
+app.add_typer(lab.app, name="lab")
 
 
 def main() -> None:

@@ -1,0 +1,196 @@
+"""``ovsnet lab ...``: a declared cloud on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ovsnet.cli.common import EXIT_NO, AsJson, ModelFiles, SiteFile, console, print_json, write
+
+if TYPE_CHECKING:
+    from ovsnet.lab.lab import Lab
+    from ovsnet.model import Model
+
+app = typer.Typer(
+    help="A declared cloud on this machine: every host a namespace with its own Open vSwitch and agent. Needs root.",
+    no_args_is_help=True,
+)
+
+LabName = Annotated[str | None, typer.Option("--name", help="The lab's name; left out: the only one that runs.")]
+
+
+@app.command()
+def up(
+    model: ModelFiles,
+    name: Annotated[str | None, typer.Option("--name", help="The lab's name; left out: the model's.")] = None,
+    site: SiteFile = None,
+    datapath: Annotated[
+        str, typer.Option("--datapath", help="netdev (user space) or system (the kernel's openvswitch module).")
+    ] = "netdev",
+    as_json: AsJson = False,
+) -> None:
+    """Bring a lab up, or an existing one to a changed model; what is unchanged goes on as it is.
+
+    What the model leaves out is assigned and kept in MODEL.lock.yaml. Ctrl-C takes back what was begun.
+
+    Examples: ovsnet lab up examples/models/demo.yaml · ovsnet lab up my.yaml --name second
+    """
+    from ovsnet.errors import UserError
+    from ovsnet.lab.lab import Lab
+
+    if datapath not in {"netdev", "system"}:
+        raise UserError(f"--datapath {datapath}: give netdev or system.")
+    declared = _assigned(model, site)
+    try:
+        with _progress() as progress:
+            lab = Lab.up(declared, name, datapath=datapath, progress=progress)
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted: taken back what was begun.\n")
+        raise typer.Exit(130) from None
+    status = lab.status()
+    if as_json:
+        print_json(status)
+        return
+    write(f"lab {lab.name}: {len(status['hosts'])} hosts, {len(status['ports'])} ports, all in force.\n")
+    if status["ports"]:
+        first = next(iter(status["ports"]))
+        option = "" if _only(lab.name) else f" --name {lab.name}"
+        write(f"Try: ovsnet lab exec{option} {first} -- ip addr · ovsnet lab test{option} · ovsnet lab down{option}\n")
+
+
+@app.command(name="exec")
+def exec_command(
+    port: Annotated[str, typer.Argument(metavar="PORT", help="The port whose workload it is: VPC/PORT, or PORT.")],
+    command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="The command and its arguments.")],
+    name: LabName = None,
+) -> None:
+    """Run a command in a port's workload; the exit code is the command's.
+
+    Example: ovsnet lab exec red/web1 -- ping -c 3 192.168.1.13
+    """
+    raise typer.Exit(_lab(name).exec(port, command))
+
+
+@app.command()
+def test(name: LabName = None, as_json: AsJson = False) -> None:
+    """Send packets from every port to every other, and compare what arrives with the model.
+
+    Exit code 0: all is as declared; 1: something differs.
+
+    Example: ovsnet lab test --json
+    """
+    from ovsnet.lab.report import show
+
+    lab = _lab(name)
+    with _progress() as progress:
+        result = lab.test(progress=progress)
+    if as_json:
+        print_json(result.as_dict())
+    else:
+        show(result, console())
+    if not result.ok:
+        raise typer.Exit(EXIT_NO)
+
+
+@app.command()
+def status(name: LabName = None, as_json: AsJson = False) -> None:
+    """Show the lab's hosts, with processes and enforced revisions, and its ports.
+
+    Exit code 0: everything runs and is in force; 1: something is not.
+
+    Example: ovsnet lab status --json
+    """
+    seen = _lab(name).status()
+    if as_json:
+        print_json(seen)
+    else:
+        _print_status(seen)
+    if not seen["healthy"]:
+        raise typer.Exit(EXIT_NO)
+
+
+@app.command()
+def down(name: LabName = None) -> None:
+    """Remove a lab: its processes, namespaces and files, and nothing else. Works after a crash as well.
+
+    Example: ovsnet lab down --name second
+    """
+    from ovsnet.lab.lab import down as remove
+
+    left = remove(name or _running())
+    if left:
+        sys.stderr.write(f"Left alone, as they are not the lab's: {', '.join(left)}\n")
+        raise typer.Exit(EXIT_NO)
+
+
+def _assigned(files: list[Path], site: Path | None) -> Model:
+    """The complete model; what was assigned is written to its lock file, which belongs to the model's owner."""
+    from ovsnet.model import assign, load, lock_path, read_lock, write_lock
+
+    path = lock_path(files)
+    model, lock = assign(load(files, site), read_lock(path))
+    if write_lock(path, lock) and os.geteuid() == 0:
+        owner = files[0].stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
+    return model
+
+
+def _running() -> str:
+    """The name of the only lab that runs. Raises UserError if there are none or several."""
+    from ovsnet.errors import UserError
+    from ovsnet.lab.record import labs
+
+    found = labs()
+    if len(found) != 1:
+        which = f"Several labs run: {', '.join(found)}. Choose one with --name." if found else "No lab runs."
+        raise UserError(which)
+    return found[0]
+
+
+def _only(name: str) -> bool:
+    from ovsnet.lab.record import labs
+
+    return labs() == [name]
+
+
+def _lab(name: str | None) -> Lab:
+    from ovsnet.lab.lab import Lab
+
+    return Lab.open(name or _running())
+
+
+def _print_status(seen: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    out = console()
+    hosts = Table("host", "vtep", "agent", "vswitchd", "revision", "run directory", box=None)
+    for name, host in seen["hosts"].items():
+        numbers = [str(host[key] or "-") for key in ("agent_pid", "vswitchd_pid", "revision")]
+        hosts.add_row(name, host["vtep"], *numbers, host["run_dir"])
+    ports = Table("port", "host", "mac", "addresses", box=None)
+    for name, port in seen["ports"].items():
+        ports.add_row(name, port["host"], port["mac"], " ".join(port["addresses"]))
+    out.print(hosts, "", ports)
+    for problem in seen["problems"]:
+        out.print(problem, style="red", markup=False)
+    if seen["problems"]:
+        out.print("`ovsnet lab up MODEL` repairs it.")
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on a terminal's standard error; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda step, done, total: None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task("")
+        yield lambda step, done, total: bar.update(task, description=step, completed=done, total=total)
