@@ -1,87 +1,90 @@
-"""``ovsnet lab``: a declared cloud on this machine."""
+"""``ovsnet lab ...``: a declared cloud on this machine."""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ovsnet.cli.common import EXIT_NO, AsJson, ModelFiles, SiteFile, console, print_json
+from ovsnet.cli.common import EXIT_NO, AsJson, ModelFiles, SiteFile, console, print_json, write
 from ovsnet.cli.live import progress_bar
-from ovsnet.errors import UserError
 
 if TYPE_CHECKING:
     from ovsnet.lab.lab import Lab
 
 app = typer.Typer(
-    help="A declared cloud on this machine: hypervisors as namespaces with real switches. Needs root.",
+    help="A declared cloud on this machine: every host a namespace with its own Open vSwitch and agent. Needs root.",
     no_args_is_help=True,
 )
-Name = Annotated[
-    str | None, typer.Option("--name", "-n", help="The lab's name; left out: the model's, or the only one.")
-]
+
+LabName = Annotated[str | None, typer.Option("--name", help="The lab's name; left out: the only one that runs.")]
 
 
-def _open(name: str | None) -> Lab:
-    from ovsnet.lab import record
-    from ovsnet.lab.lab import Lab
-
-    if name is None:
-        running = record.labs()
-        if len(running) != 1:
-            which = ", ".join(running) or "none runs"
-            raise UserError(f"which lab? ({which}). Name one with --name.")
-        name = running[0]
-    return Lab.open(name)
-
-
-@app.command("up")
-def up_command(
+@app.command()
+def up(
     model: ModelFiles,
-    name: Name = None,
+    name: Annotated[str | None, typer.Option("--name", help="The lab's name; left out: the model's.")] = None,
     site: SiteFile = None,
     datapath: Annotated[
-        str, typer.Option("--datapath", help="netdev (user space) or system (the kernel's).")
+        str, typer.Option("--datapath", help="netdev (user space) or system (the kernel's openvswitch module).")
     ] = "netdev",
+    as_json: AsJson = False,
 ) -> None:
-    """Bring a lab up, or an existing one to a changed model; then every host enforces it.
+    """Bring a lab up, or an existing one to a changed model; what is unchanged goes on as it is.
 
-    Example: sudo ovsnet lab up examples/models/demo.yaml --name demo
+    What the model leaves out is assigned and kept in MODEL.lock.yaml. Ctrl-C takes back what was begun.
+
+    Examples: ovsnet lab up examples/models/demo.yaml · ovsnet lab up my.yaml --name second
     """
+    from ovsnet.errors import UserError
     from ovsnet.lab.lab import Lab
     from ovsnet.model import load_assigned
 
-    if datapath not in ("netdev", "system"):
-        raise UserError(f"{datapath} is no datapath. Give netdev or system.")
-    assigned = load_assigned(model, site, write=True)
-    with progress_bar() as show:
-        lab = Lab.up(assigned, name, datapath=datapath, progress=show)
-    seen = lab.status()
-    console().print(f"lab {lab.name}: {len(seen['hosts'])} hosts, {len(seen['ports'])} ports", markup=False)
+    if datapath not in {"netdev", "system"}:
+        raise UserError(f"--datapath {datapath}: give netdev or system.")
+    declared = load_assigned(model, site, write=True)
+    try:
+        with progress_bar() as progress:
+            lab = Lab.up(declared, name, datapath=datapath, progress=progress)
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted: taken back what was begun.\n")
+        raise typer.Exit(130) from None
+    status = lab.status()
+    if as_json:
+        print_json(status)
+        return
+    write(f"lab {lab.name}: {len(status['hosts'])} hosts, {len(status['ports'])} ports, all in force.\n")
+    if status["ports"]:
+        first = next(iter(status["ports"]))
+        option = "" if _only(lab.name) else f" --name {lab.name}"
+        write(f"Try: ovsnet lab exec{option} {first} -- ip addr · ovsnet lab test{option} · ovsnet lab down{option}\n")
 
 
-@app.command("exec", context_settings={"ignore_unknown_options": True})
+@app.command(name="exec")
 def exec_command(
-    port: Annotated[str, typer.Argument(metavar="PORT", help="VPC/PORT, or PORT where only one VPC has it.")],
+    port: Annotated[str, typer.Argument(metavar="PORT", help="The port whose workload it is: VPC/PORT, or PORT.")],
     command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="The command and its arguments.")],
-    name: Name = None,
+    name: LabName = None,
 ) -> None:
-    """Run a command inside a port's workload; its exit code is this one's.
+    """Run a command in a port's workload; the exit code is the command's.
 
-    Example: sudo ovsnet lab exec shop/web1 -- ping -c1 192.168.1.12
+    Example: ovsnet lab exec red/web1 -- ping -c 3 192.168.1.13
     """
-    raise typer.Exit(_open(name).exec(port, command))
+    raise typer.Exit(_lab(name).exec(port, command))
 
 
-@app.command("test")
-def test_command(name: Name = None, as_json: AsJson = False) -> None:
-    """Send packets from every port to every other and to nobody, and compare with the model. Exit code 1: it differs.
+@app.command()
+def test(name: LabName = None, as_json: AsJson = False) -> None:
+    """Send packets from every port to every other, and compare what arrives with the model.
 
-    Example: sudo ovsnet lab test --name demo
+    Exit code 0: all is as declared; 1: something differs.
+
+    Example: ovsnet lab test --json
     """
     from ovsnet.lab.report import show
 
-    lab = _open(name)
+    lab = _lab(name)
     with progress_bar() as progress:
         result = lab.test(progress=progress)
     if as_json:
@@ -92,13 +95,15 @@ def test_command(name: Name = None, as_json: AsJson = False) -> None:
         raise typer.Exit(EXIT_NO)
 
 
-@app.command("status")
-def status_command(name: Name = None, as_json: AsJson = False) -> None:
-    """Show what the lab consists of, and what of it has died. Exit code 1: something has.
+@app.command()
+def status(name: LabName = None, as_json: AsJson = False) -> None:
+    """Show the lab's hosts, with processes and enforced revisions, and its ports.
 
-    Example: sudo ovsnet lab status --json
+    Exit code 0: everything runs and is in force; 1: something is not.
+
+    Example: ovsnet lab status --json
     """
-    seen = _open(name).status()
+    seen = _lab(name).status()
     if as_json:
         print_json(seen)
     else:
@@ -107,27 +112,57 @@ def status_command(name: Name = None, as_json: AsJson = False) -> None:
         raise typer.Exit(EXIT_NO)
 
 
-def _print_status(seen: dict[str, Any]) -> None:
-    out = console()
-    out.print(f"[bold]{seen['name']}[/bold]  datapath {seen['datapath']}, files in {seen['directory']}")
-    for host, one in seen["hosts"].items():
-        processes = f"agent {one['agent_pid']}, vswitchd {one['vswitchd_pid']}, ovsdb {one['ovsdb_pid']}"
-        out.print(f"  {host:<10} {one['vtep']:<24} {processes}", markup=False)
-    for port, one in seen["ports"].items():
-        out.print(f"    {port:<24} on {one['host']:<10} {' '.join(one['addresses'])}", markup=False)
-    for problem in seen["problems"]:
-        out.print(f"  {problem}", style="red", markup=False)
+@app.command()
+def down(name: LabName = None) -> None:
+    """Remove a lab: its processes, namespaces and files, and nothing else. Works after a crash as well.
 
-
-@app.command("down")
-def down_command(name: Name = None) -> None:
-    """Remove a lab: its processes, namespaces and files, also after a crash; nothing else.
-
-    Example: sudo ovsnet lab down --name demo
+    Example: ovsnet lab down --name second
     """
-    from ovsnet.lab.lab import down
+    from ovsnet.lab.lab import down as remove
 
-    name = name or _open(None).name
-    for alone in down(name):
-        console(stderr=True).print(f"left alone, not the lab's: {alone}", markup=False)
-    console().print(f"lab {name} is gone", markup=False)
+    left = remove(name or _running())
+    if left:
+        sys.stderr.write(f"Left alone, as they are not the lab's: {', '.join(left)}\n")
+        raise typer.Exit(EXIT_NO)
+
+
+def _running() -> str:
+    """The name of the only lab that runs. Raises UserError if there are none or several."""
+    from ovsnet.errors import UserError
+    from ovsnet.lab.record import labs
+
+    found = labs()
+    if len(found) != 1:
+        which = f"Several labs run: {', '.join(found)}. Choose one with --name." if found else "No lab runs."
+        raise UserError(which)
+    return found[0]
+
+
+def _only(name: str) -> bool:
+    from ovsnet.lab.record import labs
+
+    return labs() == [name]
+
+
+def _lab(name: str | None) -> Lab:
+    from ovsnet.lab.lab import Lab
+
+    return Lab.open(name or _running())
+
+
+def _print_status(seen: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    out = console()
+    hosts = Table("host", "vtep", "agent", "vswitchd", "revision", "run directory", box=None)
+    for name, host in seen["hosts"].items():
+        numbers = [str(host[key] or "-") for key in ("agent_pid", "vswitchd_pid", "revision")]
+        hosts.add_row(name, host["vtep"], *numbers, host["run_dir"])
+    ports = Table("port", "host", "mac", "addresses", box=None)
+    for name, port in seen["ports"].items():
+        ports.add_row(name, port["host"], port["mac"], " ".join(port["addresses"]))
+    out.print(hosts, "", ports)
+    for problem in seen["problems"]:
+        out.print(problem, style="red", markup=False)
+    if seen["problems"]:
+        out.print("`ovsnet lab up MODEL` repairs it.")

@@ -23,6 +23,7 @@ from ovsnet.lab.deliver import LabError, await_agents, await_enforced, client_of
 from ovsnet.lab.matrix import Matrix, Result
 from ovsnet.lab.ovs import OvsInstance
 from ovsnet.lab.topology import HostSpec, Topology, WorkloadSpec, lab_dir, marker, prefix, topology
+from ovsnet.model.names import resolve_port
 from ovsnet.model.types import Model
 
 _ANSWER_WITHIN = 60.0
@@ -87,13 +88,15 @@ class Lab:
             now.model = model
             try:
                 _bring(now, wanted, progress)
-            except BaseException:
+            except BaseException as error:
                 with _uninterruptible():
                     if before is None:
                         _remove(name)
                     else:
                         now.model = old_model
                         _bring(now, old_topology, _silent)
+                if isinstance(error, netns.KernelError | OSError):
+                    raise LabError(f"the kernel refused something that the lab needs: {error}") from error
                 raise
             made = cls(now)
             missing = made.wait_enforced(_ENFORCE_WITHIN) if now.agents else []
@@ -119,15 +122,10 @@ class Lab:
 
     def port(self, name: str) -> WorkloadSpec:
         """The workload of a port, named ``VPC/PORT`` or, where that is unambiguous, ``PORT``. Raises UserError."""
-        placed = self.topology.workloads
-        if name in placed:
-            return placed[name]
-        found = [spec for spec in placed.values() if spec.port == name]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise UserError(f"{name}: which one? {', '.join(spec.name for spec in found)}")
-        raise UserError(f"lab {self.name} has no port {name} on a host. It has: {', '.join(placed) or 'none'}.")
+        full = resolve_port(self.model, name)
+        if full not in self.topology.workloads:
+            raise UserError(f"{full} has no host, so it has no workload. Give it one with `host:`, and `lab up` again.")
+        return self.topology.workloads[full]
 
     def host(self, name: str) -> HostSpec:
         """The specification of a host. Raises UserError when there is none of that name."""
@@ -154,7 +152,7 @@ class Lab:
         with netns.inside(self.port(port).netns):
             return subprocess.run(argv, capture_output=True, text=True, timeout=timeout, check=False)
 
-    def test(self, *, progress: Progress = _silent, patience: float = 5.0, settle: float = 0.3) -> Result:
+    def test(self, *, progress: Progress = _silent, patience: float = 3.0, settle: float = 0.3) -> Result:
         """Send packets between all workloads and compare with the model; see ``matrix.Matrix.run`` for the times."""
         matrix = Matrix(self.model, self.topology, datapath=self._record.datapath, progress=progress)
         return matrix.run(patience=patience, settle=settle)

@@ -139,7 +139,7 @@ class Matrix:
         self._nd_responder = datapath != "system"
         self._progress: Progress = progress or (lambda step, done, total: None)
 
-    def run(self, *, patience: float = 5.0, settle: float = 0.3) -> Result:
+    def run(self, *, patience: float = 3.0, settle: float = 0.3) -> Result:
         """Send everything and judge it. ``patience``: seconds without progress until what is missing counts as lost;
         ``settle``: how long to wait afterwards for what must not come.
         """

@@ -24,6 +24,9 @@ from pyroute2 import IPRoute
 from pyroute2 import netns as _netns
 from pyroute2.netlink.exceptions import NetlinkError
 
+KernelError = NetlinkError
+"""What the kernel answers by netlink when it refuses something."""
+
 NETNS_DIR = Path("/run/netns")
 
 _CLONE_NEWNET = 0x40000000

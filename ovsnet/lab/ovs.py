@@ -9,11 +9,15 @@ import subprocess
 import time
 from pathlib import Path
 
+from ovsnet.errors import UserError
+
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 
 
-class OvsError(RuntimeError):
+class OvsError(UserError):
     """An Open vSwitch process did not start, or a command to it failed."""
+
+    exit_code = 3
 
 
 class OvsInstance:

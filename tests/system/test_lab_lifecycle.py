@@ -18,6 +18,7 @@ import pytest
 
 from ovsnet.errors import UserError
 from ovsnet.lab import netns
+from ovsnet.lab.deliver import LabError
 from ovsnet.lab.lab import Lab, down
 from ovsnet.lab.ovs import OvsError
 from ovsnet.lab.record import locked
@@ -197,10 +198,10 @@ def test_an_interrupted_up_leaves_nothing(lab_name: str, cloud: Model, tmp_path:
     assert left_of(lab_name) == []
 
 
-def test_a_failed_change_goes_back(bare_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_change_goes_back(bare_lab: Lab) -> None:
     web1 = bare_lab.model.vpcs["acme"].ports["web1"]
     bad = msgspec.structs.replace(web1, mac="01:00:00:00:00:01", ips=("192.168.1.200",), id="bad")  # no unicast MAC
-    with pytest.raises(Exception, match="assign requested address"):
+    with pytest.raises(LabError, match="kernel refused"):
         Lab.up(with_ports(bare_lab.model, "acme", bad=bad, web3=None), bare_lab.name, agents=False)
     lab = Lab.open(bare_lab.name)
     assert lab.status()["healthy"], lab.status()["problems"]
@@ -211,7 +212,7 @@ def test_a_namespace_of_somebody_else_is_left_alone(lab_name: str, cloud: Model)
     foreign = f"{prefix(lab_name)}host.hv2"
     netns.create(foreign, "not ours")
     try:
-        with pytest.raises(UserError, match="is not this lab's"):
+        with pytest.raises(UserError, match=r"is not this lab's"):
             Lab.up(cloud, lab_name, agents=False)
         assert netns.names(prefix(lab_name)) == [foreign]
         assert down(lab_name) == [foreign]
@@ -259,9 +260,9 @@ def test_the_longest_names(tmp_path: Path, cloud: Model, monkeypatch: pytest.Mon
 
 def test_ports_are_found_by_name(bare_lab: Lab) -> None:
     assert bare_lab.port("acme/web1").name == "acme/web1"
-    with pytest.raises(UserError, match="which one"):
+    with pytest.raises(UserError, match="several VPCs"):
         bare_lab.port("web1")
-    with pytest.raises(UserError, match="no port web9"):
+    with pytest.raises(UserError, match=r"no port .web9"):
         bare_lab.port("web9")
     with pytest.raises(UserError, match="no host hv9"):
         bare_lab.host("hv9")
