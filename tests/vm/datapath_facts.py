@@ -18,7 +18,6 @@ from ovsnet.lab.ovs import OvsError
 from tests.vm.two_hosts import Host, Workload, build, sh, towards, towards_v6, unicast_flows
 
 ATTEMPTS = 3
-REVALIDATED = 1.0  # seconds until cached flows surely follow the tables
 W1, W2, W3 = Workload(1), Workload(2), Workload(3)
 NS = "in_port=1,icmp6,icmp_type=135,icmp_code=0"
 NA = "in_port=2,icmp6,icmp_type=136,icmp_code=0"
@@ -27,9 +26,10 @@ WRONG_MAC = "02:00:00:00:00:99"
 Facts = dict[str, int | str | bool]
 
 
-def tried(address: str) -> int:
-    """Answered requests from W1 to a neighbour that W1 has to ask for first."""
-    time.sleep(REVALIDATED)
+def tried(address: str, *hosts: Host) -> int:
+    """Answered requests from W1 to a neighbour that W1 has to ask for first, once caches follow the tables."""
+    for host in hosts:
+        host.ovs.appctl("revalidator/wait")
     W1.forget()
     return W1.ping(address, ATTEMPTS, 0.2)
 
@@ -44,26 +44,26 @@ def forwarding(h1: Host, h2: Host) -> Facts:
     """A ping passes over VXLAN, and stops when one flow is removed."""
     facts: Facts = {}
     W1.knows(W2)
-    facts["vxlan"] = tried(W2.ip)
+    facts["vxlan"] = tried(W2.ip, h1, h2)
     h1.ovs.ofctl("del-flows", "br-int", "ip")
-    facts["vxlan, flow removed"] = tried(W2.ip)
+    facts["vxlan, flow removed"] = tried(W2.ip, h1, h2)
     sh(f"ip -n {W1.netns} neigh flush all nud permanent")
     return facts
 
 
 def arp(h1: Host, h2: Host) -> Facts:
     """The ARP responder, and an ARP request forwarded to its target alone."""
-    facts: Facts = {"arp, no flow": tried(W2.ip)}
+    facts: Facts = {"arp, no flow": tried(W2.ip, h1, h2)}
     request = f"priority=200,in_port=1,arp,arp_op=1,arp_tpa={W2.ip}"
     h1.add_flow(
         f"{request},actions=move:eth_src->eth_dst,set_field:{W2.mac}->eth_src,set_field:2->arp_op,"
         f"move:arp_sha->arp_tha,set_field:{W2.mac}->arp_sha,move:arp_spa->arp_tpa,set_field:{W2.ip}->arp_spa,IN_PORT"
     )
-    facts["arp responder"] = tried(W2.ip)
+    facts["arp responder"] = tried(W2.ip, h1, h2)
     flows = h1.ovs.appctl("dpctl/dump-flows", "system@ovs-system")
     facts["arp responder, by vswitchd"] = bool(re.search(r"eth_type\(0x0806\).*op=1.*slow_path", flows))
     h1.set_flows([*unicast_flows(W1, W2, towards(h2)), f"{request},actions=set_field:{W2.mac}->eth_dst,{towards(h2)}"])
-    facts["arp forwarded"] = tried(W2.ip)
+    facts["arp forwarded"] = tried(W2.ip, h1, h2)
     flows = h1.ovs.appctl("dpctl/dump-flows", "system@ovs-system")
     facts["arp forwarded, by vswitchd"] = bool(re.search(r"eth_type\(0x0806\).*op=1.*slow_path", flows))
     return facts
@@ -82,7 +82,7 @@ def nd(h1: Host, h2: Host) -> Facts:
     }.items():
         extra = [f"priority=200,{match},actions={to_owner}"] if match else []
         h1.set_flows([*unicast_flows(W1, W2, towards(h2)), *extra])
-        facts[name] = tried(W2.ip6)
+        facts[name] = tried(W2.ip6, h1, h2)
     h1.set_flows([*unicast_flows(W1, W2, towards(h2)), f"priority=200,{NS},nd_target={W2.ip6},actions={to_owner}"])
     for name, match in {
         "na, all dropped": None,
@@ -91,7 +91,7 @@ def nd(h1: Host, h2: Host) -> Facts:
     }.items():
         extra = [f"priority=300,{match},actions={towards(h1)}"] if match else []
         h2.set_flows([*unicast_flows(W2, W1, towards(h1)), f"priority=200,{NA},actions=drop", *extra])
-        facts[name] = tried(W2.ip6)
+        facts[name] = tried(W2.ip6, h1, h2)
     for field, value in {
         "nd_options_type": 2,
         "nd_reserved": 0x60000000,
@@ -128,7 +128,7 @@ def underlay(h1: Host, h2: Host) -> Facts:
             h2.set_flows(unicast_flows(W2, W1, send(h1)))
             for host in (h1, h2):  # a flow that the kernel refuses to modify keeps its old actions
                 host.ovs.appctl("dpctl/del-flows", "system@ovs-system")
-            facts[f"local_ip {local}, tunnel {family}"] = tried(W2.ip)
+            facts[f"local_ip {local}, tunnel {family}"] = tried(W2.ip, h1, h2)
     for host in (h1, h2):
         host.ovs.vsctl("remove", "interface", "vxlan0", "options", "local_ip")
     return facts

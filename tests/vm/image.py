@@ -155,6 +155,9 @@ def _finish(root: Path) -> None:
         with (root / "etc" / name).open("a") as file:
             file.write(entry)
     (root / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
+    for name, target in (("run", "/run"), ("lock", "/run/lock")):
+        shutil.rmtree(root / "var" / name, ignore_errors=True)
+        (root / "var" / name).symlink_to(target)
     (root / "usr/sbin/ovs-vswitchd").symlink_to("../lib/openvswitch-switch/ovs-vswitchd")
     (root / "usr/bin/awk").symlink_to("gawk")
     for name in ("mnt/guest", "mnt/site", "var/log/openvswitch"):
