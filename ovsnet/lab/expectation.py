@@ -261,6 +261,11 @@ class _Nic:
         """Whether the port may send from this MAC together with this address."""
         return ip is not None and any(mac == own and ip in prefix for own, prefix in self.grants)
 
+    def accepts(self, seen: Parsed) -> bool:
+        """Whether a frame with the port's MAC is for one of its addresses (or solicits one)."""
+        solicited = seen.icmp_type == NS and not seen.fragment and seen.target in self.addresses
+        return not self.secure or seen.ip_dst in self.addresses or solicited
+
 
 class Expectation:
     """The meaning of one complete model (MACs, IPs and VNIs assigned). Building it is linear in the ports.
@@ -304,6 +309,17 @@ class Expectation:
             return self._solicitation(sender, seen)
         return self._unicast(sender, seen)
 
+    def arrived(self, host: str, vni: int, data: bytes) -> Delivery:
+        """The fate of a frame that reaches ``host`` through the tunnel with ``vni``: never answered nor sent on."""
+        seen = parse(data)
+        if seen.multicast:
+            return Delivery(Reason.MULTICAST)
+        here = (nic for nic in self.nics.values() if (nic.host, nic.vni, nic.mac) == (host, vni, seen.dst))
+        nic = next(here, None)
+        if nic is None:
+            return Delivery(Reason.UNKNOWN_MAC)
+        return Delivery(Reason.DELIVERED, nic.name) if nic.accepts(seen) else Delivery(Reason.FOREIGN_ADDRESS)
+
     def owner(self, src: str, ip: str) -> str | None:
         """The port of ``src``'s network that holds ``ip`` and can be reached at it, or ``None``."""
         nic = self._by_address.get((self.nics[src].segment, ip_address(ip)))
@@ -342,7 +358,7 @@ class Expectation:
         if nic is None:
             return Delivery(Reason.UNKNOWN_MAC)
         wire = _wire(sender, nic)
-        if nic.secure and seen.ip_dst not in nic.addresses:
+        if not nic.accepts(seen):
             return Delivery(Reason.FOREIGN_ADDRESS, wire=wire)
         return Delivery(Reason.DELIVERED, receiver=nic.name, wire=wire)
 

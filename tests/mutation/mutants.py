@@ -86,7 +86,7 @@ def mutants(flows: list[Flow], ofports: list[int], last_table: int) -> Iterator[
             yield from _wrong_actions(flow, where, ofports, last_table)
             yield from _wrong_matches(flow, where)
         yield from _match_left_out(flow)
-        yield from _wrong_priorities(flow, flows)
+    yield from _wrong_priorities(flows)
 
 
 def _permitted(flow: Flow, flows: list[Flow], where: str) -> Iterator[Mutant]:
@@ -140,18 +140,20 @@ def _match_left_out(flow: Flow) -> Iterator[Mutant]:
             yield Mutant("match left out", f"{flow.table}: {name}, {verdict}", flow, _with(flow, match=rest))
 
 
-def _wrong_priorities(flow: Flow, flows: list[Flow]) -> Iterator[Mutant]:
-    """Above or below every other flow of its table, where these have other priorities."""
-    priorities = {other.priority for other in flows if other.table == flow.table}
-    if len(priorities) > 1:
-        if flow.priority != max(priorities):
-            yield Mutant("priority", f"{flow.table} raised", flow, _with(flow, priority=max(priorities) + 1))
-        if flow.priority > 1:
-            yield Mutant("priority", f"{flow.table} lowered", flow, _with(flow, priority=1))
+def _wrong_priorities(flows: list[Flow]) -> Iterator[Mutant]:
+    """The lowest flow of a table above all others, and the highest below them; the table's miss does not count."""
+    for table in sorted({flow.table for flow in flows}):
+        ours = sorted((flow for flow in flows if flow.table == table and flow.priority), key=lambda flow: flow.priority)
+        if ours and ours[0].priority < ours[-1].priority:
+            top, bottom = ours[-1].priority, ours[0].priority
+            for flow in (flow for flow in ours if flow.priority < top):
+                yield Mutant("priority", f"{table}: raised", flow, _with(flow, priority=top + 1))
+            for flow in (flow for flow in reversed(ours) if flow.priority > bottom):
+                yield Mutant("priority", f"{table}: lowered", flow, _with(flow, priority=bottom - 1))
 
 
 def _with(flow: Flow, **changed: object) -> Flow:
-    return Flow(**{**flow.__dict__, **changed})  # type: ignore[arg-type]
+    return Flow(**{**flow.__dict__, **changed})
 
 
 def _other(value: str) -> str:

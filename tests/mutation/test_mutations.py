@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -16,9 +18,9 @@ from ovsnet.lab.ovs import OvsError
 from ovsnet.model.types import AllowedAddress, Host, Model, Network, Port, Subnet, Vpc
 from tests.mutation.mutants import Flow, Mutant, mutants, read_flows
 from tests.property.compiled import Installer
-from tests.property.frames import KINDS, cases
+from tests.property.frames import KINDS, arrivals, cases
 from tests.property.harness import VTEPS, Cloud
-from tests.property.reference import Case, run
+from tests.property.reference import run, run_arrivals, run_strays
 from tests.property.strategies import VRRP_MAC, port_id
 
 SUBNETS = (Subnet(cidr="10.0.0.0/24"), Subnet(cidr="2001:db8:1::/64"))
@@ -40,7 +42,15 @@ class Hidden(NamedTuple):
     reason: str
 
 
-HIDDEN: tuple[Hidden, ...] = ()
+HIDDEN = (
+    Hidden(
+        (*STRONG, *WEAK),
+        r"ipv6_src=::,.*nd_target=",
+        "an honest probe for duplicates is dropped a table later; only its counter tells it from a dishonest one",
+    ),
+    Hidden(("permitted",), r"table=(10|15),priority=0 ", "every port has flows of its own in these tables"),
+    Hidden(("permitted",), r"table=30,priority=0 ", "solicitations of nobody that go on are refused where they arrive"),
+)
 
 
 def fixed_model() -> Model:
@@ -79,14 +89,16 @@ class Bench:
         self.switch.ofctl("del-flows", "br-int")  # so that the counters start afresh
         cloud.load(self.model, install, nd_responder=nd_responder)
         frames = list(cases(self.model, SEED, ROUNDS * len(KINDS)))
-        self.chunks = [frames[i : i + CHUNK] for i in range(0, len(frames), CHUNK)]
-        for chunk in self.chunks:
-            self.run(chunk)
+        coming = list(arrivals(self.model, SEED))
+        strays = [case.frame for case in frames[: len(KINDS)]]
+        self.probes: list[Callable[[], list[str]]] = [
+            *(partial(run, cloud, self.model, frames[i : i + CHUNK]) for i in range(0, len(frames), CHUNK)),
+            partial(run_arrivals, cloud, self.model, coming),
+            partial(run_strays, cloud, strays),
+        ]
+        self.problems = [problem for probe in self.probes for problem in probe()]
         cloud.forget()
         self.flows = read_flows(self.switch.ofctl("dump-flows", "br-int"))
-
-    def run(self, chunk: list[Case]) -> list[str]:
-        return run(self.cloud, self.model, chunk)
 
     def write(self, flows: list[Flow]) -> None:
         self.switch.ofctl("replace-flows", "br-int", "-", stdin="\n".join(flow.text for flow in flows).encode())
@@ -108,11 +120,11 @@ class Bench:
             self.write([*others, mutant.wrong] if mutant.wrong else others)
         except OvsError:
             return None
-        telling = next((chunk for chunk in self.chunks if self.run(chunk)), None)
+        telling = next((probe for probe in self.probes if probe()), None)
         self.write(self.flows)
         if telling is None:
             return False
-        left = self.run(telling)
+        left = telling()
         assert not left, f"still wrong after restoring {mutant}: {left}"
         return True
 
@@ -143,8 +155,7 @@ def is_hidden(mutant: Mutant) -> bool:
 @pytest.mark.parametrize("nd_responder", [True, False], ids=["nd-answered", "nd-forwarded"])
 def test_as_compiled_nothing_differs(cloud: Cloud, install: Installer, nd_responder: bool) -> None:
     bench = Bench(cloud, install, nd_responder)
-    problems = [problem for chunk in bench.chunks for problem in bench.run(chunk)]
-    assert not problems, "\n".join(problems)
+    assert not bench.problems, "\n".join(bench.problems)
 
 
 @pytest.mark.parametrize("kind", [*STRONG, *(pytest.param(kind, marks=pytest.mark.slow) for kind in WEAK)])

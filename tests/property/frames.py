@@ -14,6 +14,7 @@ from ipaddress import IPv6Address, ip_network
 from ovsnet.lab.expectation import Frame, link_local
 from ovsnet.model.types import Model, Port
 from tests.property import packets as p
+from tests.property.harness import Arrival
 from tests.property.reference import Case
 
 NOBODY_MACS = ("02:de:ad:00:00:01", "00:00:00:00:00:00", "00:00:5e:00:01:05")
@@ -305,9 +306,10 @@ def router_message(s: Scene) -> bytes:
 
 
 def listener_report(s: Scene) -> bytes:
+    """An MLD message (query, report, done, second report) to the group that it belongs to, or to one port."""
     src = s.rng.choice(("::", str(link_local(s.sender.mac)), s.own(6)))
     mac, dst = s.rng.choice((("33:33:00:00:00:16", "ff02::16"), (s.peer.mac, s.theirs(6))))
-    return s.frame(p.IPV6, p.mld_report(src, dst), dst=mac)
+    return s.frame(p.IPV6, p.mld(src, dst, s.rng.choice((130, 131, 132, 143))), dst=mac)
 
 
 def unspecified_source(s: Scene) -> bytes:
@@ -355,3 +357,23 @@ def cases(model: Model, seed: int, count: int) -> Iterator[Case]:
         near = [n for n in placed if (n.vpc, n.port.network) == (sender.vpc, sender.port.network) and n != sender]
         peer = rng.choice(near if near and rng.random() < 0.75 else everybody)
         yield Case(kind.__name__, Frame(sender.name, kind(Scene(sender, peer, everybody, rng))))
+
+
+def arrivals(model: Model, seed: int) -> Iterator[Arrival]:
+    """Frames to every placed port that come through the tunnel to any host with any VNI: most should not be there."""
+    rng = random.Random(seed)
+    vnis = [int(n.vni or 0) for vpc in model.vpcs.values() for n in vpc.networks.values()]
+    vnis += [*(vni + 1 for vni in vnis), 0, 0xFFFFFF]
+    nics = [Nic(f"{v}/{n}", v, port) for v, vpc in model.vpcs.items() for n, port in vpc.ports.items()]
+    for nic in nics:
+        own = int(model.vpcs[nic.vpc].networks[nic.port.network].vni or 0)
+        for host in model.hosts:
+            source = next(model.hosts[other].vtep for other in model.hosts if other != host)
+            scene = Scene(rng.choice(nics), nic, nics, rng)
+            frames = [honest(scene), wrong_address_for_the_mac(scene), to_a_group(scene)]
+            target = scene.theirs(6)
+            lla = p.option(1, scene.sender.mac)
+            frames.append(scene.frame(p.IPV6, p.solicitation(scene.own(6), p.solicited_node(target)[1], target, lla)))
+            for data in frames:
+                for vni in (own, rng.choice(vnis)):
+                    yield Arrival(host, source, model.hosts[host].vtep, vni, data)

@@ -23,13 +23,15 @@ from pathlib import Path
 from ovsnet.lab.expectation import Frame
 from ovsnet.lab.ovs import OvsInstance
 from ovsnet.model.types import Model
+from tests.property import packets
 
 VTEPS = {
     "hv1": ("10.99.0.1", "fd99::1"),
     "hv2": ("10.99.0.2", "fd99::2"),
     "hv3": ("10.99.0.3", "fd99::3"),
 }
-NICS_PER_HOST = 10
+NICS_PER_HOST = 11
+"""Interfaces for workloads on each host; the last is never a port's."""
 QUEUE = 64
 RX_PACKETS = re.compile(r"port \d+: (\S+) [^\n]*\n\s+RX packets:(\d+)")
 TUNNEL = "vxlan0"
@@ -58,6 +60,17 @@ class Seen:
 
     delivered: list[tuple[str, bytes]] = field(default_factory=list)
     wire: list[tuple[str, str, int, bytes]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A frame that comes to ``host`` through the tunnel: from the VTEP ``source`` to the host's own, with ``vni``."""
+
+    host: str
+    source: str
+    destination: str
+    vni: int
+    data: bytes
 
 
 class Unixctl:
@@ -226,8 +239,8 @@ class Cloud:
             switch.ofctl("del-flows", "br-int", *(["cookie=0/0xffffffff00000000"] if host in model.hosts else []))
             ports = [f"{v}/{p}" for v, vpc in model.vpcs.items() for p, port in vpc.ports.items() if port.host == host]
             self.wiring |= {port: (host, nic) for port, nic in zip(ports, switch.nics, strict=False)}
-            if len(ports) > len(switch.nics):
-                raise ValueError(f"{host} has {len(ports)} ports and {len(switch.nics)} interfaces")
+            if len(ports) >= len(switch.nics):
+                raise ValueError(f"{host} has {len(ports)} ports and {len(switch.nics) - 1} interfaces for them")
         for host in model.hosts:
             install(self.switches[host], model, self.facts(model, host))
         self.forget()
@@ -252,12 +265,37 @@ class Cloud:
             self.switches[host].receive(nic, frame.data)
         self._settle()
         self._cross(seen)
+        self._collect(seen)
+        return seen
+
+    def arrive(self, arrivals: Sequence[Arrival]) -> list[Seen]:
+        """Put frames (made by ``tokened``, token = position) on the wire to a host, and return what became of each."""
+        seen = [Seen() for _ in arrivals]
+        for arrival in arrivals:
+            switch = self.switches[arrival.host]
+            packet = write_vxlan(switch.uplink_mac, arrival.source, arrival.destination, arrival.vni, arrival.data)
+            switch.receive("p0", packet)
+        self._settle()
+        self._cross(seen)
+        self._collect(seen)
+        return seen
+
+    def stray(self, data: bytes) -> list[Seen]:
+        """Send ``data`` (its token is 0) from an interface of each switch that is no port's, and return its copies."""
+        seen = [Seen()]
+        for switch in self.switches.values():
+            switch.receive(switch.nics[-1], data)
+        self._settle()
+        self._cross(seen)
+        self._collect(seen)
+        return seen
+
+    def _collect(self, seen: list[Seen]) -> None:
         names = {wired: port for port, wired in self.wiring.items()}
         for host, switch in self.switches.items():
             for nic, pcap in switch.pcaps.items():
                 for data in pcap.new():
                     seen[token_of(data)].delivered.append((names.get((host, nic), f"{host}:{nic}"), data))
-        return seen
 
     def _cross(self, seen: list[Seen]) -> None:
         """Carry what is on the wire to the switches it is for, until the wire is silent; a loop is an error."""
@@ -306,3 +344,10 @@ def read_vxlan(packet: bytes) -> tuple[str, str, int, bytes]:
     if protocol != 17 or udp[2:4] != struct.pack("!H", 4789) or udp[8:9] != b"\x08":
         raise AssertionError(f"not VXLAN on the wire: {packet.hex()}")
     return str(ip_address(source)), str(ip_address(destination)), int.from_bytes(udp[12:15], "big"), udp[16:]
+
+
+def write_vxlan(mac: str, source: str, destination: str, vni: int, inner: bytes) -> bytes:
+    """A VXLAN packet from ``source`` to the VTEP ``destination`` behind ``mac``."""
+    vxlan = struct.pack("!BBHI", 8, 0, 0, vni << 8) + inner
+    ethertype, payload = packets.ip(source, destination, packets.udp(vxlan, dport=4789))
+    return packets.ethernet(mac, "aa:55:aa:55:ff:ff", ethertype, payload)

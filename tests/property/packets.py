@@ -23,7 +23,7 @@ def ethernet(dst: str, src: str, ethertype: int, payload: bytes, tags: tuple[tup
 
 def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071)."""
-    total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
+    total: int = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total ^ 0xFFFF
@@ -102,11 +102,11 @@ def redirect(src: str, dst: str, target: str, destination: str) -> bytes:
     return icmpv6(src, dst, 137, bytes(4) + IPv6Address(target).packed + IPv6Address(destination).packed)
 
 
-def mld_report(src: str, dst: str, group: str = "ff02::1:ff00:1") -> bytes:
-    """An MLDv2 report behind the router alert that RFC 3810 asks for."""
-    record = struct.pack("!HHBBH", 0, 1, 4, 0, 0) + IPv6Address(group).packed
+def mld(src: str, dst: str, kind: int, group: str = "ff02::1:ff00:1") -> bytes:
+    """An MLD message about one group, behind the router alert that RFC 3810 asks for; 143 is a second report."""
+    head = struct.pack("!HHBBH", 0, 1, 4, 0, 0) if kind == 143 else bytes(4)
     hop_by_hop = bytes([ICMPV6, 0, 5, 2, 0, 0, 1, 0])
-    return ipv6(src, dst, hop_by_hop + icmpv6(src, dst, 143, record), 0, 1)
+    return ipv6(src, dst, hop_by_hop + icmpv6(src, dst, kind, head + IPv6Address(group).packed), 0, 1)
 
 
 def extended(

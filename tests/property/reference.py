@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ovsnet.lab.expectation import Answer, Delivery, Expectation, Frame, Wire, parse
 from ovsnet.model.types import Model
-from tests.property.harness import TRAILER, Cloud, Seen, tokened
+from tests.property.harness import TRAILER, Arrival, Cloud, Seen, tokened
 from tests.property.packets import checksum, mac_bytes
 
 
@@ -104,3 +104,27 @@ def run(cloud: Cloud, model: Model, cases: Sequence[Case]) -> list[str]:
     seen = cloud.send([case.frame for case in marked])
     found = [compare(case, expectation.delivered(case.frame), got) for case, got in zip(marked, seen, strict=True)]
     return [problem for problem in found if problem is not None]
+
+
+def run_arrivals(cloud: Cloud, model: Model, arrivals: Sequence[Arrival]) -> list[str]:
+    """Put frames on the wire, forged or not, and hold the hosts that they come to to the model."""
+    expectation = Expectation(model)
+    marked = [replace(arrival, data=tokened(arrival.data, i)) for i, arrival in enumerate(arrivals)]
+    problems = []
+    for arrival, seen in zip(marked, cloud.arrive(marked), strict=True):
+        expected = expectation.arrived(arrival.host, arrival.vni, arrival.data)
+        found = _delivery_problems(arrival.data, expected.receiver, seen) + _wire_problems(arrival.data, None, seen)
+        if found:
+            sent = f"through the tunnel to {arrival.host}, VNI {arrival.vni} ({arrival.data[:-TRAILER].hex()})"
+            problems.append(f"{sent}: expected {expected.reason}: {'; '.join(found)}")
+    return problems
+
+
+def run_strays(cloud: Cloud, frames: Sequence[Frame]) -> list[str]:
+    """Send frames of ports from interfaces that are no port's: nobody may get them."""
+    problems = []
+    for frame in frames:
+        data = tokened(frame.data, 0)
+        for seen in cloud.stray(data):
+            problems += _delivery_problems(data, None, seen) + _wire_problems(data, None, seen)
+    return [f"from an interface of no port: {problem}" for problem in problems]

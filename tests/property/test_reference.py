@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from ovsnet.model.types import Model
 from tests.property.compiled import Installer
-from tests.property.frames import cases
+from tests.property.frames import KINDS, arrivals, cases
 from tests.property.harness import Cloud
-from tests.property.reference import run
+from tests.property.reference import run, run_arrivals, run_strays
 from tests.property.strategies import models
 
 FRAMES = 200
 
 
-@settings(
+PINNED = settings(
     max_examples=25,
     derandomize=True,
     database=None,
@@ -23,10 +24,30 @@ FRAMES = 200
     phases=(Phase.generate, Phase.shrink),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+MANY = settings(PINNED, max_examples=1000, derandomize=False)
+
+
+def check(cloud: Cloud, install: Installer, model: Model, seed: int, nd_responder: bool) -> None:
+    cloud.load(model, install, nd_responder=nd_responder)
+    sent = list(cases(model, seed, FRAMES))
+    problems = run(cloud, model, sent)
+    problems += run_arrivals(cloud, model, list(arrivals(model, seed)))
+    problems += run_strays(cloud, [case.frame for case in sent[: len(KINDS)]])
+    assert not problems, "\n".join(problems)
+
+
+@PINNED
 @given(model=models(), seed=st.integers(0, 2**32), nd_responder=st.booleans())
 def test_the_switch_does_what_the_model_means(
     cloud: Cloud, install: Installer, model: Model, seed: int, nd_responder: bool
 ) -> None:
-    cloud.load(model, install, nd_responder=nd_responder)
-    problems = run(cloud, model, list(cases(model, seed, FRAMES)))
-    assert not problems, "\n".join(problems)
+    check(cloud, install, model, seed, nd_responder)
+
+
+@pytest.mark.slow
+@MANY
+@given(model=models(), seed=st.integers(0, 2**32), nd_responder=st.booleans())
+def test_the_switch_does_what_many_models_mean(
+    cloud: Cloud, install: Installer, model: Model, seed: int, nd_responder: bool
+) -> None:
+    check(cloud, install, model, seed, nd_responder)
