@@ -145,8 +145,10 @@ def _ask(sender: Port, ofport: int, ip_src: str, ip_dst: str) -> dict[f.Field, i
         f.ETH_TYPE: f.ETH_IPV6,
         f.IPV6_SRC: src,
         f.IPV6_DST: group,
+        f.IP_FRAG: 0,
         f.IP_PROTO: f.PROTO_ICMPV6,
         f.ICMPV6_TYPE: 135,
+        f.ICMPV6_CODE: 0,
         f.ND_TARGET: dst,
         f.ND_SLL: mac,
     }
@@ -200,10 +202,10 @@ def _conclude(source: str, target: str, hops: tuple[Hop, ...], reached: list[str
 
 def ofproto_flow(packet: Packet) -> str:
     """The frame as ``ovs-appctl ofproto/trace`` takes it (ovs-vswitchd(8))."""
-    names = {f.ETH_TYPE: "dl_type", f.VLAN_VID: "", f.ICMPV6_TYPE: "icmpv6_type", f.TUN_ID: "tun_id"}
+    names = {f.ETH_TYPE: "dl_type", f.ICMPV6_TYPE: "icmpv6_type", f.TUN_ID: "tun_id"}
     parts = []
     for field, value in sorted(packet.items(), key=lambda item: _TRACE_ORDER.get(item[0], len(_TRACE_ORDER))):
-        if field in _METADATA or field is f.VLAN_VID:
+        if field in _METADATA or field in (f.VLAN_VID, f.IP_FRAG):
             continue
         parts.append(f"{names.get(field, field.name)}={value_text(field, value)}")
     return ",".join(parts)

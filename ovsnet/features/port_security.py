@@ -20,6 +20,9 @@ _ICMPV6 = (_IPV6, Match(f.IP_PROTO, f.PROTO_ICMPV6))
 _MULTICAST = 1 << 40  # the group bit of a MAC (IEEE 802)
 
 SOLICITATION, ADVERTISEMENT, ROUTER_ADVERTISEMENT, REDIRECT = 135, 136, 134, 137
+ND_TYPES = (133, 134, 135, 136, 137)
+_WHOLE = Match(f.IP_FRAG, 0)
+_FIRST_FRAGMENT = Match(f.IP_FRAG, 1)
 MLD_TYPES = (131, 132, 143)  # report, done (RFC 2710), version 2 report (RFC 3810)
 
 
@@ -45,24 +48,35 @@ IPV6 = _check("ipv6-sender", 100, (*_SENDER, _IPV6, Match(f.IPV6_SRC, "ip")), t.
 IPV6_RANGE = _check(
     "ipv6-sender-range", 100, (*_SENDER, _IPV6, Match(f.IPV6_SRC, "ip", "mask")), t.L2, "IPv6 from an allowed range."
 )
+# Code 0 is matched for a reason beyond RFC 4861: on another code OVS does not look at the ND fields, and without the
+# code in it the datapath's cached flow for such a message would swallow the proper ones after it.
+_PROPER = Match(f.ICMPV6_CODE, 0)
 _ND_KINDS = ((SOLICITATION, "solicitation"), (ADVERTISEMENT, "advertisement"))
 ND_SENDER = {
     kind: _check(
-        f"{name}-sender", 200, (*_SENDER, *_ICMPV6, Match(f.ICMPV6_TYPE, kind), Match(f.IPV6_SRC, "ip")),
+        f"{name}-sender", 200, (*_SENDER, *_ICMPV6, Match(f.ICMPV6_TYPE, kind), _PROPER, Match(f.IPV6_SRC, "ip")),
         t.ND_SECURITY, f"A neighbour {name} from the port's own IP; its contents are checked next.",
     )
     for kind, name in _ND_KINDS
 }  # fmt: skip
 ND_SENDER_RANGE = {
     kind: _check(
-        f"{name}-sender-range", 200, (*_SENDER, *_ICMPV6, Match(f.ICMPV6_TYPE, kind), Match(f.IPV6_SRC, "ip", "mask")),
+        f"{name}-sender-range", 200,
+        (*_SENDER, *_ICMPV6, Match(f.ICMPV6_TYPE, kind), _PROPER, Match(f.IPV6_SRC, "ip", "mask")),
         t.ND_SECURITY, f"A neighbour {name} from an allowed range.",
+    )
+    for kind, name in _ND_KINDS
+}  # fmt: skip
+ND_IMPROPER = {
+    kind: _check(
+        f"{name}-refused", 190, (*_PORT, *_ICMPV6, Match(f.ICMPV6_TYPE, kind)), None,
+        f"A neighbour {name} from an address of somebody else, or with a code that is not 0.",
     )
     for kind, name in _ND_KINDS
 }  # fmt: skip
 DAD = _check(
     "dad", 210,
-    (*_SENDER, *_ICMPV6, Match(f.ICMPV6_TYPE, SOLICITATION), Match(f.IPV6_SRC, 0), Match(f.ND_TARGET, "ip"),
+    (*_SENDER, *_ICMPV6, Match(f.ICMPV6_TYPE, SOLICITATION), _PROPER, Match(f.IPV6_SRC, 0), Match(f.ND_TARGET, "ip"),
      Match(f.ND_SLL, 0)),
     t.ND, "Duplicate address detection of one of the port's own addresses, from `::` (RFC 4862).",
 )  # fmt: skip
@@ -80,6 +94,13 @@ _ROUTERS_OWN = {
     )
     for kind, name in ((ROUTER_ADVERTISEMENT, "router-advertisement"), (REDIRECT, "redirect"))
 }  # fmt: skip
+ND_FRAGMENT = {
+    kind: _check(
+        f"nd-fragment-{kind}", 230, (*_PORT, *_ICMPV6, _FIRST_FRAGMENT, Match(f.ICMPV6_TYPE, kind)), None,
+        f"Neighbour discovery (type {kind}) in fragments, which no node may send (RFC 6980).",
+    )
+    for kind in ND_TYPES
+}  # fmt: skip
 REFUSED = _check("port-refused", 10, _PORT, None, "Anything else that a port sends is dropped, and counted against it.")
 MULTICAST_SOURCE = _check(
     "multicast-source-refused", 300, (*_PORT, Match(f.ETH_SRC, _MULTICAST, _MULTICAST)), None,
@@ -87,7 +108,7 @@ MULTICAST_SOURCE = _check(
 )  # fmt: skip
 OPEN_ARP = _check("open-arp", 120, (*_UNTAGGED, _ARP), t.ARP, "`port_security: false`: ARP unchecked.")
 OPEN_ND = _check(
-    "open-nd", 120, (*_UNTAGGED, *_ICMPV6, Match(f.ICMPV6_TYPE, SOLICITATION)), t.ND,
+    "open-nd", 120, (*_UNTAGGED, *_ICMPV6, _WHOLE, Match(f.ICMPV6_TYPE, SOLICITATION), _PROPER), t.ND,
     "`port_security: false`: solicitations unchecked.",
 )  # fmt: skip
 OPEN = _check("open", 50, _UNTAGGED, t.L2, "`port_security: false`: everything else that is untagged.")
@@ -156,7 +177,7 @@ def _secured(ep: Endpoint, of: int) -> Iterable[Row]:
         rows[MLD[kind].row(of, ep.mac)] = None
     for ip in ep.v6_all:
         rows[DAD.row(of, ep.mac, ip)] = None
-    for refused in (*_ROUTERS_OWN.values(), REFUSED, ND_REFUSED):
+    for refused in (*_ROUTERS_OWN.values(), *ND_FRAGMENT.values(), *ND_IMPROPER.values(), REFUSED, ND_REFUSED):
         rows[refused.row(of)] = None
     return rows
 
@@ -187,8 +208,9 @@ FEATURE = Feature(
     "A port sends only with its own MAC and IPs, in ARP, ND, IPv4 and IPv6 alike, untagged.",
     (
         ARP, ARP_RANGE, ARP_PROBE, IPV4, IPV4_RANGE, IPV6, IPV6_RANGE, *ND_SENDER.values(), *ND_SENDER_RANGE.values(),
-        DAD, *MLD.values(), *_ROUTERS_OWN.values(), REFUSED, MULTICAST_SOURCE, OPEN_ARP, OPEN_ND, OPEN, NS_OWN_LINK,
-        NS_NO_LINK, *NA_OWN_LINK.values(), *NA_NO_LINK.values(), ND_REFUSED,
+        DAD, *MLD.values(), *_ROUTERS_OWN.values(), *ND_FRAGMENT.values(), *ND_IMPROPER.values(), REFUSED,
+        MULTICAST_SOURCE, OPEN_ARP, OPEN_ND, OPEN, NS_OWN_LINK, NS_NO_LINK, *NA_OWN_LINK.values(), *NA_NO_LINK.values(),
+        ND_REFUSED,
     ),
     port=port,
 )  # fmt: skip

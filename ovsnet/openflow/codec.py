@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from ovsnet.features import BY_COOKIE
 from ovsnet.model.numbers import ip_text, mac_text
-from ovsnet.openflow.dump import FlowEntry
-from ovsnet.openflow.osken import PARSER, PROTOCOL, ExtendedSetField, nxm_name
+from ovsnet.openflow.dump import FlowEntry, canonical_match
+from ovsnet.openflow.osken import PARSER, PROTOCOL, ExtendedSetField, match_of, nxm_name
 from ovsnet.pipeline.fields import Field, RegisterField
 from ovsnet.pipeline.template import COOKIE_MASK, Action, FlowTemplate, Goto, Key, Move, Output, Row, SetField, Value
 from ovsnet.plan import Actual, Plan, Stray
@@ -103,7 +103,7 @@ def _match(template: FlowTemplate, values: dict[str, int]) -> Any:
             value, mask = value << term.field.low, term.field.full_mask << term.field.low
         given = _user(term.field, value)
         fields[term.field.oxm] = given if mask is None else (given, _user(term.field, mask))
-    return PARSER.OFPMatch(**fields)
+    return match_of(fields)
 
 
 def _action(action: Action, values: dict[str, int]) -> Any:
@@ -136,22 +136,29 @@ def _user(field: Field, value: int) -> int | str:
 
 
 @functools.cache
-def form(template: FlowTemplate, command: int) -> Form:
-    """The wire form of a template, learnt from os-ken's serialisation; cached."""
+def form(template: FlowTemplate, command: int, canonical: bool = False) -> Form:
+    """The wire form of a template, learnt from os-ken's serialisation; cached.
+
+    With ``canonical`` the TLVs of the match are in the order of ``dump.canonical_match``, to compare with what a
+    switch lists; sent they are in an order that meets their prerequisites.
+    """
     patterns = [_placeholders(template, which) for which in (0, 1)]
     first, second = (serialize(Row(template, tuple(values)), command) for values in patterns)
     header = WRAPPER.pack(OFP_VERSION, OFPT_BUNDLE_ADD_MESSAGE, WRAPPER.size + len(first), 0, 0, 0, BUNDLE_FLAGS)
     one, other = header + first, header + second
+    match_at = WRAPPER.size + FLOW_MOD_FIXED
+    match_length = struct.unpack_from("!H", one, match_at + 2)[0]
+    match = slice(match_at + 4, match_at + match_length)
+    if canonical:
+        one, other = (m[: match.start] + canonical_match(m[match]) + m[match.stop :] for m in (one, other))
     slots = list(_slots(one, other, patterns[0]))
     used = {slot.param for slot in slots}
     wanted = range(template.match_params if command == DELETE_STRICT else len(template.params))
     if used != set(wanted):
         raise ValueError(f"template {template.name}: parameters {used} found on the wire, {set(wanted)} expected")
-    match_at = WRAPPER.size + FLOW_MOD_FIXED
-    match_length = struct.unpack_from("!H", one, match_at + 2)[0]
     instructions_at = match_at + (match_length + 7) // 8 * 8
     prototype = np.frombuffer(one, np.uint8).copy()
-    return Form(prototype, tuple(slots), slice(match_at + 4, match_at + match_length), slice(instructions_at, len(one)))
+    return Form(prototype, tuple(slots), match, slice(instructions_at, len(one)))
 
 
 def _placeholders(template: FlowTemplate, which: int) -> list[int]:
@@ -179,14 +186,16 @@ def _slots(one: bytes, other: bytes, values: Sequence[int]) -> Iterator[Slot]:
         at = end
 
 
-def encode_rows(rows: Sequence[Row], command: int) -> tuple[list[Bytes], list[NDArray[np.intp]]]:
+def encode_rows(
+    rows: Sequence[Row], command: int, canonical: bool = False
+) -> tuple[list[Bytes], list[NDArray[np.intp]]]:
     """Rows as byte matrices, one per template, xids and bundle id still 0; beside each, the rows' positions."""
     groups: dict[FlowTemplate, list[int]] = {}
     for position, row in enumerate(rows):
         groups.setdefault(row[0], []).append(position)
     matrices, positions = [], []
     for template, members in groups.items():
-        wire = form(template, command)
+        wire = form(template, command, canonical)
         matrix = np.empty((len(members), wire.size), np.uint8)
         matrix[:] = wire.prototype
         columns = list(zip(*(rows[i][1] for i in members), strict=True))
@@ -274,7 +283,7 @@ def decode(entries: Iterable[FlowEntry]) -> Actual:
 
 def _decode_group(template: FlowTemplate, members: Sequence[FlowEntry]) -> list[tuple[int, ...] | None] | None:
     """The values of entries of one cookie and size; ``None`` where the bytes are not the template's."""
-    wire = form(template, ADD)
+    wire = form(template, ADD, canonical=True)
     sizes = wire.match.stop - wire.match.start, wire.instructions.stop - wire.instructions.start
     if (len(members[0].match), len(members[0].instructions)) != sizes:
         return None
@@ -291,7 +300,7 @@ def _decode_group(template: FlowTemplate, members: Sequence[FlowEntry]) -> list[
         slot = next(slot for slot in wire.slots if slot.param == param)
         columns.append(_integers(matrix[:, slot.offset : slot.offset + slot.width]))
     values = list(zip(*columns, strict=True)) if columns else [()] * len(members)
-    again = encode_rows([Row(template, v) for v in values], ADD)[0][0]
+    again = encode_rows([Row(template, v) for v in values], ADD, canonical=True)[0][0]
     same = (again == matrix).all(axis=1)
     place = (template.table.id, template.priority)
     return [

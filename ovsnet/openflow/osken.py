@@ -5,12 +5,24 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from os_ken.ofproto import ofproto_v1_4, ofproto_v1_4_parser
+from os_ken.lib import type_desc
+from os_ken.ofproto import ofproto_v1_4, ofproto_v1_4_parser, oxm_fields
 from os_ken.ofproto.ofproto_protocol import ProtocolDesc
+
+# NXM_NX_IP_FRAG (ovs-fields(7)): the one field matched here that os-ken has no name for.
+ofproto_v1_4.oxm_types.append(oxm_fields.NiciraExtended1("ip_frag", 26, type_desc.Int1))
+oxm_fields.generate(ofproto_v1_4.__name__)
 
 PROTOCOL: Any = ProtocolDesc(version=ofproto_v1_4.OFP_VERSION)
 PARSER: Any = ofproto_v1_4_parser
 OFPROTO: Any = ofproto_v1_4
+
+
+def match_of(fields: dict[str, Any]) -> Any:
+    """An OFPMatch; os-ken sorts by header, which puts the fragment field before what it requires."""
+    match = PARSER.OFPMatch(**fields)
+    match._fields2.sort(key=lambda field: field[0] == "ip_frag")
+    return match
 
 
 class ExtendedSetField(PARSER.OFPAction):  # type: ignore[misc]

@@ -10,6 +10,7 @@ HEADER = struct.Struct("!BBHI")
 
 HELLO, ERROR, ECHO_REQUEST, ECHO_REPLY = 0, 1, 2, 3
 FEATURES_REQUEST, FEATURES_REPLY, SET_CONFIG = 5, 6, 9
+OFPC_FRAG_NX_MATCH = 3
 PACKET_IN, FLOW_REMOVED, PORT_STATUS = 10, 11, 12
 MULTIPART_REQUEST, MULTIPART_REPLY, BARRIER_REQUEST, BARRIER_REPLY = 18, 19, 20, 21
 BUNDLE_CONTROL = 33
@@ -76,8 +77,12 @@ def hello_offers_us(raw: bytes) -> bool:
 
 
 def set_config(xid: int) -> bytes:
-    """SET_CONFIG with whole packets in packet-ins: without it, a management connection gets none."""
-    return message(SET_CONFIG, xid, struct.pack("!HH", 0, 0xFFFF))
+    """SET_CONFIG with whole packets in packet-ins (without it, a management connection gets none), and ``nx-match``.
+
+    That way of handling fragments shows the transport header of a first fragment to the flows (ovs-ofctl(8),
+    ``set-frags``); otherwise neighbour discovery could hide in one.
+    """
+    return message(SET_CONFIG, xid, struct.pack("!HH", OFPC_FRAG_NX_MATCH, 0xFFFF))
 
 
 def port_desc_request(xid: int) -> bytes:

@@ -68,8 +68,10 @@ IPV4_SRC = _field("nw_src", 32, "ipv4", "ipv4_src", "IPv4 source", dl_type=ETH_I
 IPV4_DST = _field("nw_dst", 32, "ipv4", "ipv4_dst", "IPv4 destination", dl_type=ETH_IPV4)
 IPV6_SRC = _field("ipv6_src", 128, "ipv6", "ipv6_src", "IPv6 source", dl_type=ETH_IPV6)
 IPV6_DST = _field("ipv6_dst", 128, "ipv6", "ipv6_dst", "IPv6 destination", dl_type=ETH_IPV6)
+IP_FRAG = _field("nw_frag", 8, "int", "ip_frag", "fragment: 1 first, 3 later, 0 none (two bits are used)")
 IP_PROTO = _field("nw_proto", 8, "int", "ip_proto", "IP protocol")
 ICMPV6_TYPE = _field("icmpv6_type", 8, "int", "icmpv6_type", "ICMPv6 type", dl_type=ETH_IPV6, nw_proto=PROTO_ICMPV6)
+ICMPV6_CODE = _field("icmpv6_code", 8, "int", "icmpv6_code", "ICMPv6 code", dl_type=ETH_IPV6, nw_proto=PROTO_ICMPV6)
 ND_TARGET = _field(
     "nd_target", 128, "ipv6", "ipv6_nd_target", "ND target address", dl_type=ETH_IPV6, nw_proto=PROTO_ICMPV6
 )
@@ -111,8 +113,8 @@ NET = RegisterField(
 )
 
 PACKET_FIELDS: tuple[Field, ...] = (
-    IN_PORT, ETH_DST, ETH_SRC, ETH_TYPE, VLAN_VID, IPV4_SRC, IPV4_DST, IPV6_SRC, IPV6_DST, IP_PROTO, ICMPV6_TYPE,
-    ND_TARGET, ND_SLL, ND_TLL, ND_RESERVED, ND_OPTIONS_TYPE, ARP_OP, ARP_SPA, ARP_TPA, ARP_SHA, ARP_THA, TUN_ID,
-    TUN_DST, TUN_IPV6_DST,
+    IN_PORT, ETH_DST, ETH_SRC, ETH_TYPE, VLAN_VID, IPV4_SRC, IPV4_DST, IPV6_SRC, IPV6_DST, IP_FRAG, IP_PROTO,
+    ICMPV6_TYPE, ICMPV6_CODE, ND_TARGET, ND_SLL, ND_TLL, ND_RESERVED, ND_OPTIONS_TYPE, ARP_OP, ARP_SPA, ARP_TPA,
+    ARP_SHA, ARP_THA, TUN_ID, TUN_DST, TUN_IPV6_DST,
 )  # fmt: skip
 REGISTER_FIELDS: tuple[RegisterField, ...] = (NET,)

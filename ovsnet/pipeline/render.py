@@ -8,6 +8,7 @@ from ovsnet.model.numbers import ip_text, mac_text
 from ovsnet.pipeline.fields import ETH_ARP, ETH_IPV4, ETH_IPV6, PROTO_ICMPV6, Field, RegisterField
 from ovsnet.pipeline.template import Action, FlowTemplate, Goto, Match, Move, Output, Row, SetField, Value
 
+_FRAGMENTS = {0: "no", 1: "first", 3: "later"}
 _SHORT = {("dl_type", ETH_ARP): "arp", ("dl_type", ETH_IPV4): "ip", ("dl_type", ETH_IPV6): "ipv6"}
 
 
@@ -69,6 +70,8 @@ def _match_text(term: Match, values: dict[str, int] | None, *, names: bool) -> s
     field = term.field
     if isinstance(term.value, int) and (field.name, term.value) in _SHORT:
         return _SHORT[field.name, term.value]
+    if field.name == "nw_frag" and isinstance(term.value, int):
+        return f"nw_frag={_FRAGMENTS[term.value]}"
     if field.name == "nw_proto" and term.value == PROTO_ICMPV6:
         return "icmp6"
     if field.name == "vlan_vid" and term.value == 0:

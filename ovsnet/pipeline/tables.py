@@ -52,7 +52,7 @@ PORT_SECURITY = Table(
     features=("port_security",),
     reads=(
         f.IN_PORT, f.VLAN_VID, f.ETH_SRC, f.ETH_TYPE, f.ARP_OP, f.ARP_SHA, f.ARP_SPA, f.IPV4_SRC, f.IPV6_SRC,
-        f.IP_PROTO, f.ICMPV6_TYPE, f.ND_TARGET, f.ND_SLL,
+        f.IP_FRAG, f.IP_PROTO, f.ICMPV6_TYPE, f.ICMPV6_CODE, f.ND_TARGET, f.ND_SLL,
     ),
     next=("nd_security", "arp", "nd", "l2"),
     missed="It came in on a port that is not bound.",
