@@ -118,11 +118,11 @@ class Story:
         self._say("[bold]Now you[/bold]: keep a lab, edit one line, and see it happen")
         model = MODEL.relative_to(MODEL.parents[2])
         for line in (
-            "sudo -s; source .venv/bin/activate",
-            f"cp {model} /tmp/my.yaml; ovsnet lab up /tmp/my.yaml",
-            "ovsnet lab exec red/web1 -- ping -c3 192.168.1.13",
-            "sed -i 's/web3: {network: web/web3: {network: db/' /tmp/my.yaml   # or with your editor",
-            "ovsnet plan /tmp/my.yaml; ovsnet lab up /tmp/my.yaml; ovsnet lab test; ovsnet lab down",
+            f"cp {model} /tmp/my.yaml && sudo .venv/bin/ovsnet lab up /tmp/my.yaml",
+            "sudo .venv/bin/ovsnet lab exec red/web1 -- ping 192.168.1.13        # leave it running",
+            "sed -i '/web3:/s/host: hv3/host: hv1/' /tmp/my.yaml                 # elsewhere: web3 moves to hv1",
+            "sudo .venv/bin/ovsnet lab up /tmp/my.yaml && sudo .venv/bin/ovsnet lab test",
+            "sudo .venv/bin/ovsnet lab down",
         ):
             self._say(f"   [cyan]{escape(line)}[/cyan]")
 
