@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import time
 from pathlib import Path
@@ -14,7 +15,6 @@ from ovsnet.errors import UserError
 from ovsnet.facts import Facts
 from ovsnet.lab.host import INTEGRATION
 from ovsnet.lab.lab import Lab, down
-from ovsnet.lab.ovs import OvsError
 from ovsnet.lab.traffic import Traffic
 from ovsnet.model import Lock, assign, load
 from ovsnet.pipeline.render import flow_text
@@ -118,11 +118,11 @@ class Story:
         self._say("[bold]Now you[/bold]: keep a lab, edit one line, and see it happen")
         model = MODEL.relative_to(MODEL.parents[2])
         for line in (
-            "sudo -s; source .venv/bin/activate",
-            f"cp {model} /tmp/my.yaml; ovsnet lab up /tmp/my.yaml",
-            "ovsnet lab exec red/web1 -- ping -c3 192.168.1.13",
-            "sed -i 's/web3: {network: web/web3: {network: db/' /tmp/my.yaml   # or with your editor",
-            "ovsnet plan /tmp/my.yaml; ovsnet lab up /tmp/my.yaml; ovsnet lab test; ovsnet lab down",
+            f"cp {model} /tmp/my.yaml && sudo .venv/bin/ovsnet lab up /tmp/my.yaml",
+            "sudo .venv/bin/ovsnet lab exec red/web1 -- ping 192.168.1.13        # leave it running",
+            "sed -i '/web3:/s/host: hv3/host: hv1/' /tmp/my.yaml                 # elsewhere: web3 moves to hv1",
+            "sudo .venv/bin/ovsnet lab up /tmp/my.yaml && sudo .venv/bin/ovsnet lab test",
+            "sudo .venv/bin/ovsnet lab down",
         ):
             self._say(f"   [cyan]{escape(line)}[/cyan]")
 
@@ -141,17 +141,18 @@ def clean_up(name: str) -> None:
 
 
 def main(name: str) -> int:
-    """Tell the story; returns 0 if all was as declared, 1 if not, 2 for a mistake in how it was started."""
+    """Tell the story; returns 0 if all was as declared, 1 if not, 2 or 3 for what stopped it, 130 for Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(soft_wrap=True, highlight=False)
     started = time.monotonic()
     try:
         ok = Story(name, console).tell()
     except UserError as error:
         Console(stderr=True, soft_wrap=True).print(str(error), markup=False)
-        return 2
-    except OvsError as error:
-        Console(stderr=True, soft_wrap=True).print(f"Open vSwitch: {error}", markup=False)
-        return 1
+        return error.exit_code
+    except KeyboardInterrupt:
+        Console(stderr=True).print("Interrupted: the lab is removed.")
+        return 130
     console.print(
         f"[bold]{'All as declared' if ok else 'NOT as declared'}[/bold] in {time.monotonic() - started:.0f} s."
     )

@@ -38,6 +38,12 @@ class Flow:
         return self.actions == ("drop",)
 
     @property
+    def reach(self) -> int:
+        """How far it lets a frame get: the table that it goes to, or out of the switch."""
+        tables = [int(action.partition(":")[2]) for action in self.actions if action.startswith("goto_table:")]
+        return max(tables, default=256 * any(action.startswith("output:") for action in self.actions))
+
+    @property
     def shape(self) -> str:
         """The flow without its values: which fields it matches and what it does to which."""
         match = [word.partition("=")[0] for word in self.match if not word.startswith("icmp")]
@@ -93,7 +99,7 @@ def _permitted(flow: Flow, flows: list[Flow], where: str) -> Iterator[Mutant]:
     """What the flow drops is treated as the most generous flow of its table treats others."""
     kinder = [other for other in flows if other.table == flow.table and not other.drops and other.packets]
     if kinder:
-        generous = min(kinder, key=lambda other: (other.priority, len(other.match), other.text))
+        generous = max(kinder, key=lambda other: (other.reach, -other.priority, other.text))
         yield Mutant("permitted", where, flow, _with(flow, actions=generous.actions))
 
 

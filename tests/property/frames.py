@@ -77,7 +77,11 @@ class Scene:
         return self.rng.choice((entry.mac or self.sender.mac, self.sender.mac)), str(address)
 
     def any_ip(self, version: int) -> str:
-        """Any address: somebody's, nobody's, or an impossible one."""
+        """Any address: somebody's, nobody's, an impossible one, or one that somebody is allowed to send from."""
+        allowed = [ip_network(a.ip) for nic in self.everybody for a in nic.port.allowed_addresses]
+        theirs = [str(prefix.broadcast_address) for prefix in allowed if prefix.version == version]
+        if theirs and self.rng.random() < 0.2:
+            return self.rng.choice(theirs)
         somebody = [ip for nic in self.everybody for ip in nic.ips(version)]
         return self.rng.choice(somebody + list(ODD_IPV4 if version == 4 else ODD_IPV6))
 
@@ -161,8 +165,16 @@ def tagged(s: Scene) -> bytes:
     tags = s.rng.choice(
         (((0x8100, 0),), ((0x8100, 5),), ((0x88A8, 5),), ((0x88A8, 5), (0x8100, 6)), ((0x8100, 0x6000),))
     )
+    kind = s.rng.randrange(3)
     ethertype, payload = s.packet(s.version())
-    return p.ethernet(s.peer.mac, s.sender.mac, ethertype, payload, tags)
+    dst = s.peer.mac
+    if kind == 0:
+        dst, ethertype, payload = p.BROADCAST, p.ARP, p.arp(1, s.sender.mac, s.own(4), p.NO_MAC, s.theirs(4))
+    elif kind == 1:
+        target = s.theirs(6)
+        dst, group = p.solicited_node(target)
+        ethertype, payload = p.IPV6, p.solicitation(s.own(6), group, target, p.option(1, s.sender.mac))
+    return p.ethernet(dst, s.sender.mac, ethertype, payload, tags)
 
 
 def odd_ethertype(s: Scene) -> bytes:
@@ -217,7 +229,7 @@ def arp_spoofed(s: Scene) -> bytes:
     """A request or a reply in which any of MAC, SHA and SPA may be another's."""
     src = s.rng.choice((s.sender.mac, s.sender.mac, s.any_mac()))
     sha = s.rng.choice((src, s.sender.mac, s.any_mac()))
-    spa = s.rng.choice((s.own(4), s.any_ip(4)))
+    spa = s.rng.choice((s.own(4), s.any_ip(4), "0.0.0.0"))
     op = s.rng.choice((1, 1, 2, 3, 257))
     dst = s.rng.choice((p.BROADCAST, s.peer.mac))
     return s.frame(p.ARP, p.arp(op, sha, spa, s.peer.mac, s.any_ip(4)), dst=dst, src=src)
@@ -284,6 +296,8 @@ def advertisement(s: Scene) -> bytes:
     source = s.rng.choice((s.own(6), s.own(6), s.own(6), s.any_ip(6)))
     target = s.rng.choice((source, s.own(6), s.own(6), s.any_ip(6)))
     lla = s.rng.choice((s.sender.mac, s.sender.mac, s.any_mac()))
+    if s.rng.random() < 0.2:
+        lla, target = s.granted(6)
     options = s.rng.choice((p.option(2, lla), p.option(2, lla), b"", p.option(2, s.sender.mac) + p.option(2, lla)))
     mac, dst = s.rng.choice(((s.peer.mac, s.theirs(6)), (s.peer.mac, s.theirs(6)), ("33:33:00:00:00:01", "ff02::1")))
     return s.frame(p.IPV6, p.advertisement(source, dst, target, options), dst=mac)
@@ -337,7 +351,7 @@ KINDS: tuple[Kind, ...] = (
     *(odd_ethertype, fragment, unusual_ip, cut_short, arp_request, arp_request, arp_spoofed, arp_from_allowed_address),
     *(arp_reply, arp_announcement, arp_malformed, solicitation, solicitation, solicitation_spoofed),
     *(solicitation_from_allowed_address, duplicate_detection, advertisement, router_message, listener_report),
-    *(unspecified_source, dhcp, fragmented_nd),
+    *(advertisement, advertisement, listener_report, unspecified_source, dhcp, fragmented_nd),
 )
 
 
@@ -373,7 +387,9 @@ def arrivals(model: Model, seed: int) -> Iterator[Arrival]:
             frames = [honest(scene), wrong_address_for_the_mac(scene), to_a_group(scene)]
             target = scene.theirs(6)
             lla = p.option(1, scene.sender.mac)
-            frames.append(scene.frame(p.IPV6, p.solicitation(scene.own(6), p.solicited_node(target)[1], target, lla)))
+            for asked in (target, scene.any_ip(6)):
+                group = p.solicited_node(asked)[1]
+                frames.append(scene.frame(p.IPV6, p.solicitation(scene.own(6), group, asked, lla)))
             for data in frames:
                 for vni in (own, rng.choice(vnis)):
                     yield Arrival(host, source, model.hosts[host].vtep, vni, data)

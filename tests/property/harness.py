@@ -40,6 +40,11 @@ TRAILER = len(MARGIN + TOKEN) + 4
 PCAP_HEADER, PCAP_RECORD = 24, 16
 
 
+def uplink_mac(host: str) -> str:
+    """The MAC of a host's VTEP."""
+    return f"aa:55:aa:55:00:{int(host.removeprefix('hv')):02x}"
+
+
 @dataclass(frozen=True)
 class Facts:
     """What a host's agent would know of its switch: OpenFlow port numbers by ``VPC/NAME``, and its VTEP."""
@@ -132,8 +137,7 @@ class DummySwitch(OvsInstance):
     def __init__(self, run_dir: Path, host: str) -> None:
         super().__init__(run_dir, dummy=True)
         self.host = host
-        self.number = int(host.removeprefix("hv"))
-        self.uplink_mac = f"aa:55:aa:55:00:{self.number:02x}"
+        self.uplink_mac = uplink_mac(host)
         self.nics = [f"w{i}" for i in range(NICS_PER_HOST)]
         self.ofports: dict[str, int] = {}
         self._given: Counter[str] = Counter()
@@ -159,8 +163,7 @@ class DummySwitch(OvsInstance):
         for peer, addresses in VTEPS.items():
             for address in addresses:
                 if peer != self.host:
-                    mac = f"aa:55:aa:55:00:{int(peer.removeprefix('hv')):02x}"
-                    self.ctl.call("tnl/neigh/set", "br-phy", address, mac)
+                    self.ctl.call("tnl/neigh/set", "br-phy", address, uplink_mac(peer))
         self.ctl.call("tnl/neigh/aging", "3600")
         nics = [word for name in self.nics for word in ("--", *self._dummy_port("br-int", name))]
         self.vsctl(
@@ -273,8 +276,7 @@ class Cloud:
         seen = [Seen() for _ in arrivals]
         for arrival in arrivals:
             switch = self.switches[arrival.host]
-            packet = write_vxlan(switch.uplink_mac, arrival.source, arrival.destination, arrival.vni, arrival.data)
-            switch.receive("p0", packet)
+            switch.receive("p0", write_vxlan(arrival.source, arrival.destination, arrival.vni, arrival.data))
         self._settle()
         self._cross(seen)
         self._collect(seen)
@@ -346,8 +348,9 @@ def read_vxlan(packet: bytes) -> tuple[str, str, int, bytes]:
     return str(ip_address(source)), str(ip_address(destination)), int.from_bytes(udp[12:15], "big"), udp[16:]
 
 
-def write_vxlan(mac: str, source: str, destination: str, vni: int, inner: bytes) -> bytes:
-    """A VXLAN packet from ``source`` to the VTEP ``destination`` behind ``mac``."""
+def write_vxlan(source: str, destination: str, vni: int, inner: bytes) -> bytes:
+    """A VXLAN packet from one VTEP to another, with their MACs: a switch learns its neighbours from what it gets."""
+    macs = {address: uplink_mac(host) for host, addresses in VTEPS.items() for address in addresses}
     vxlan = struct.pack("!BBHI", 8, 0, 0, vni << 8) + inner
     ethertype, payload = packets.ip(source, destination, packets.udp(vxlan, dport=4789))
-    return packets.ethernet(mac, "aa:55:aa:55:ff:ff", ethertype, payload)
+    return packets.ethernet(macs[destination], macs[source], ethertype, payload)

@@ -83,15 +83,35 @@ def test_ipv6_underlay(lab_name: str) -> None:
 
 
 def test_a_host_does_not_answer_its_workloads(bare_lab: Lab) -> None:
-    # The VTEP address is in the namespace of the host's end of the veth: Linux would answer for it there.
+    # The VTEP address is in the namespace of the host's end of the veth: Linux would take packets to it there.
+    tap = bare_lab.port("acme/web1").tap
+    host = bare_lab.host("hv1").netns
+    mac = bare_lab.ovs("hv1").run("cat", f"/sys/class/net/{tap}/address").strip()
+
+    def echoes_taken() -> int:
+        counters = dict(
+            line.split()[:2] for line in bare_lab.ovs("hv1").run("nstat", "-asz", "IcmpInEchos").splitlines()[1:]
+        )
+        return int(counters["IcmpInEchos"])
+
+    def ping(*neighbour: str) -> str:
+        bare_lab.run("acme/web1", "ip", "neigh", "flush", "dev", "eth0", "nud", "all")
+        if neighbour:
+            assert (
+                bare_lab.run("acme/web1", "ip", "neigh", "replace", "10.0.0.11", "dev", "eth0", *neighbour).returncode
+                == 0
+            )
+        bare_lab.run("acme/web1", "ping", "-c1", "-W1", "10.0.0.11")
+        return bare_lab.run("acme/web1", "ip", "neigh", "show", "10.0.0.11").stdout
+
     assert bare_lab.run("acme/web1", "ip", "route", "add", "10.0.0.11", "dev", "eth0").returncode == 0
-    assert bare_lab.run("acme/web1", "ping", "-c1", "-W1", "10.0.0.11").returncode != 0
-    assert "lladdr" not in bare_lab.run("acme/web1", "ip", "neigh", "show", "10.0.0.11").stdout
-    tap = f"/sys/class/net/{bare_lab.port('acme/web1').tap}/address"
-    mac = bare_lab.ovs("hv1").run("cat", tap).strip()
-    neighbour = ("ip", "neigh", "replace", "10.0.0.11", "dev", "eth0", "lladdr", mac)
-    assert bare_lab.run("acme/web1", *neighbour).returncode == 0
-    assert bare_lab.run("acme/web1", "ping", "-c1", "-W1", "10.0.0.11").returncode != 0
+    before = echoes_taken()
+    ping("lladdr", mac)
+    assert echoes_taken() == before
+    netns.sysctl(host, {f"ipv4/conf/{tap}/rp_filter": "0"})
+    assert "lladdr" not in ping(), "the kernel answers no ARP there, whatever the reverse path filter does"
+    ping("lladdr", mac)
+    assert echoes_taken() == before + 1, "the control: without the filter it would take the packet"
 
 
 def test_it_follows_the_model_and_leaves_the_rest_alone(lab_name: str, cloud: Model) -> None:
