@@ -33,6 +33,8 @@ RETRY = (0.1, 5.0)
 """Shortest and longest pause after a failure while the connection stands, in seconds."""
 AUDIT_EVERY = 30.0
 """Seconds between two comparisons of the switch with what it was left with; a tenth more or less at random."""
+AUDIT_SHARE = 50
+"""With very many flows audits become rarer: their time at most one part in so many."""
 
 
 @dataclass(frozen=True)
@@ -318,18 +320,21 @@ class Reconciler:
         return HOST
 
     def _audit_loop(self) -> None:
+        took = 0.0
         while True:
             with self._wake:
-                pause = self._audit_every * random.uniform(0.9, 1.1)
+                pause = max(self._audit_every, took * AUDIT_SHARE) * random.uniform(0.9, 1.1)
                 if self._wake.wait_for(lambda: self._stopping, pause):
                     return
                 generation, steps = self._synced_generation, self.status.steps
             if generation:
+                started = time.monotonic()
                 try:
                     actual = self.enforcer.read()
                 except SwitchError as exc:
                     log.info("audit put off: %s", exc)
                     continue
+                took = time.monotonic() - started
                 self.call(lambda: self._audited(generation, steps, actual))  # noqa: B023
 
     def _audited(self, generation: int, steps: int, actual: Any) -> None:

@@ -95,7 +95,7 @@ class HostView:
             if new is not None:
                 kept.append(new)
                 after[operation.vpc] = _result(new, before)
-        self._check_between(after)
+        self._check_between(kept, after)
         return Change(tuple(kept), after)
 
     def commit(self, change: Change) -> None:
@@ -103,7 +103,10 @@ class HostView:
         whole = {op.vpc for op in change.operations if not isinstance(op, Patch)}
         for operation in change.operations:
             if isinstance(operation, Patch) and operation.vpc not in whole:
-                self._commit_patch(operation)
+                last = change.states[operation.vpc]
+                self._commit_patch(
+                    operation, last if last is not None and last.revision == operation.revision else None
+                )
         for vpc, state in change.states.items():
             if vpc in whole:
                 self._forget(vpc)
@@ -175,29 +178,25 @@ class HostView:
         stay = all(before.hosts.get(host, vtep) == vtep for host, vtep in patch.hosts.items())
         return not patch.networks and stay and len({":" in vtep for vtep in vteps}) <= 1
 
-    def _check_between(self, after: Mapping[str, VpcState | None]) -> None:
-        """A VNI and a port's id belong to one VPC."""
-        if not any(self._collides(state, after) for state in after.values() if state is not None):
+    def _check_between(self, operations: list[Operation], after: Mapping[str, VpcState | None]) -> None:
+        """A VNI and a port's id belong to one VPC; the check of all states is made only where that may be broken."""
+        if len(after) <= 1 and not any(self._may_collide(operation) for operation in operations):
             return
         states = {vpc: state for vpc, state in (self.states | dict(after)).items() if state is not None}
         problems = check_states(states)
         if problems:
             raise ModelError(problems)
 
-    def _collides(self, state: VpcState, after: Mapping[str, VpcState | None]) -> bool:
-        if len(after) > 1:
-            return True  # rare, and the full check is the simple one
-        before = self.states.get(state.name)
-        for name, network in state.networks.items():
-            if before is not None and before.networks.get(name) is network:
-                continue
-            if network.vni is not None and self._vnis.get(network.vni, state.name) != state.name:
-                return True
-        old = {} if before is None else before.ports
-        return any(
-            self._port_ids.get(port.id, (state.name, name)) != (state.name, name)
-            for name, port in state.ports.items()
-            if old.get(name) is not port
+    def _may_collide(self, operation: Operation) -> bool:
+        """Whether something that an operation brings has an id or a VNI that is another's so far."""
+        if isinstance(operation, Withdraw):
+            return False
+        brings = operation.state if isinstance(operation, Put) else operation
+        vpc = operation.vpc
+        vnis = (network.vni for network in brings.networks.values() if network is not None)
+        ids = ((port.id, (vpc, name)) for name, port in brings.ports.items() if port is not None)
+        return any(self._vnis.get(vni or 0, vpc) != vpc for vni in vnis) or any(
+            self._port_ids.get(ident, owner) != owner for ident, owner in ids
         )
 
     def _index(self, vpc: str) -> _Index:
@@ -205,24 +204,25 @@ class HostView:
             self._indexes[vpc] = _Index(self.states[vpc])
         return self._indexes[vpc]
 
-    def _commit_patch(self, patch: Patch) -> None:
+    def _commit_patch(self, patch: Patch, after: VpcState | None) -> None:
         before = self.states[patch.vpc]
         index = self._index(patch.vpc)
         olds = {name: before.ports[name] for name in patch.ports if name in before.ports}
         for name, old in olds.items():
             index.discard(name, old)
-            self._port_ids.pop(old.id, None)
+            if self._port_ids.get(old.id) == (patch.vpc, name):
+                del self._port_ids[old.id]
         for name, new in patch.ports.items():
             if new is not None:
                 index.add(name, new)
                 self._port_ids[new.id] = (patch.vpc, name)
         for name in patch.networks:
-            if name in before.networks:
-                self._vnis.pop(before.networks[name].vni or 0, None)
+            if name in before.networks and self._vnis.get(before.networks[name].vni or 0) == patch.vpc:
+                del self._vnis[before.networks[name].vni or 0]
         for network in patch.networks.values():
             if network is not None:
                 self._vnis[network.vni or 0] = patch.vpc
-        self.states[patch.vpc] = patched(before, patch)
+        self.states[patch.vpc] = after or patched(before, patch)
 
     def _register(self, state: VpcState) -> None:
         for name, port in state.ports.items():
