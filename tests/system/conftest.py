@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
@@ -35,6 +35,23 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         used = list(getattr(item, "funcargs", {}).values())
         labs = [one for one in used if isinstance(one, Lab)]
         report.sections += evidence([*used, *(labs_of([item.funcargs.get("lab_name")]) if not labs else [])])
+
+
+Measured = Callable[[str], None]
+_figures: list[str] = []
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Measured:
+    """Takes a line with figures, which the run's summary prints."""
+    return lambda line: _figures.append(f"{request.node.name}: {line}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _figures:
+        terminalreporter.section("measured")
+        for line in _figures:
+            terminalreporter.write_line(line)
 
 
 @contextlib.contextmanager

@@ -199,7 +199,7 @@ SPOOFS = [
     Spoof("IPv4 0.0.0.0", lambda d: udp(ME, d, "0.0.0.0"), lambda d: udp(ME, d)),
     Spoof("IPv6 of a neighbour", lambda d: udp(ME, d, IP6_OF[MORE]), _udp6),
     Spoof("IPv6 of nobody", lambda d: udp(ME, d, "2001:db8::77"), _udp6),
-    Spoof("IPv6 link-local of a neighbour", lambda d: udp(ME, d, LINK_LOCAL[MORE]), lambda d: udp(ME, d, LINK_LOCAL[ME])),
+    Spoof("link-local of a neighbour", lambda d: udp(ME, d, LINK_LOCAL[MORE]), lambda d: udp(ME, d, LINK_LOCAL[ME])),
     Spoof("IPv6 ::1", lambda d: udp(ME, d, "::1"), _udp6),
     Spoof("IPv6 :: without DAD", lambda d: udp(ME, d, "::"), _udp6),
     Spoof("IPv4 with a VLAN tag", lambda d: tagged(udp(ME, d), 7), lambda d: udp(ME, d)),
