@@ -6,13 +6,14 @@ import contextlib
 import itertools
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
 from ovsnet.errors import UserError
 from ovsnet.lab.lab import Lab, down
 from ovsnet.model.types import Host, Model, Network, Port, Subnet, Vpc
+from tests.system.evidence import evidence, labs_of
 
 _numbers = itertools.count(1)
 
@@ -23,6 +24,45 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("root"):
             item.add_marker(pytest.mark.skip(reason="needs root: run it with sudo"))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, None]:
+    """Attach flows, ports and logs to the report of a test that failed, while its switches still run."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.when == "call" and report.failed:
+        used = list(getattr(item, "funcargs", {}).values())
+        labs = [one for one in used if isinstance(one, Lab)]
+        report.sections += evidence([*used, *(labs_of([item.funcargs.get("lab_name")]) if not labs else [])])
+
+
+Measured = Callable[[str], None]
+_figures: list[str] = []
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Measured:
+    """Takes a line with figures, which the run's summary prints."""
+    return lambda line: _figures.append(f"{request.node.name}: {line}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _figures:
+        terminalreporter.section("measured")
+        for line in _figures:
+            terminalreporter.write_line(line)
+
+
+@contextlib.contextmanager
+def temporary_lab(model: Model) -> Iterator[Lab]:
+    """A lab with agents and a name that nobody else uses; it is removed at the end."""
+    name = f"t{os.getpid()}-{next(_numbers)}"
+    try:
+        yield Lab.up(model, name)
+    finally:
+        with contextlib.suppress(UserError):
+            down(name)
 
 
 @pytest.fixture
