@@ -59,6 +59,13 @@ ND_TO_OWNER = FlowTemplate(
     (SetField(f.ETH_DST, "mac"), Goto(t.L2)),
     "The same where the datapath cannot rewrite it: as unicast to the port that has the address, which answers.",
 )  # fmt: skip
+ND_PROBE = FlowTemplate(
+    "nd-probe", "arp_nd", t.ND, 150,
+    (*_SOLICITATION, Match(f.ND_SLL, 0)),
+    (Goto(t.L2),),
+    "Without a link-layer option it is a probe of a neighbour whose MAC is known (RFC 4861, 7.2.2), and there is no "
+    "room for the answer's option: a unicast frame like any, which the neighbour answers.",
+)  # fmt: skip
 ND_REPLY = FlowTemplate(
     "nd-reply", "arp_nd", t.ND_REPLY, 100,
     (*_ICMPV6, Match(f.ICMPV6_TYPE, 136)),
@@ -80,13 +87,13 @@ def port(ep: Endpoint, facts: Facts) -> Iterable[Row]:
 
 def host(facts: Facts) -> Iterable[Row]:
     """Rows that every host has."""
-    return (ND_UNSPECIFIED.row(), *((ND_REPLY.row(),) if facts.nd_responder else ()))
+    return (ND_UNSPECIFIED.row(), ND_PROBE.row(), *((ND_REPLY.row(),) if facts.nd_responder else ()))
 
 
 FEATURE = Feature(
     "arp_nd",
     "ARP and neighbour discovery answered on the sender's host from the declared addresses.",
-    (ARP_OWN, ARP_REPLY, ND_UNSPECIFIED, ND_OWN, ND_ANSWER, ND_TO_OWNER, ND_REPLY),
+    (ARP_OWN, ARP_REPLY, ND_UNSPECIFIED, ND_OWN, ND_ANSWER, ND_PROBE, ND_TO_OWNER, ND_REPLY),
     port=port,
     host=host,
 )

@@ -77,7 +77,7 @@ class Answer:
     """An ARP reply or a solicited NA (with override) that comes back to the sender of a request.
 
     ``mac`` and ``ip`` are the resolved pair; the answer is addressed to ``to_mac`` and ``to_ip``. An NA carries the
-    target link-layer address if the solicitation carried its source's (``option``); without, it may be left out.
+    target link-layer address.
     """
 
     protocol: Literal["arp", "nd"]
@@ -85,7 +85,6 @@ class Answer:
     ip: str
     to_mac: str
     to_ip: str
-    option: bool = False
 
 
 @dataclass(frozen=True)
@@ -271,7 +270,8 @@ class Expectation:
     """The meaning of one complete model (MACs, IPs and VNIs assigned). Building it is linear in the ports.
 
     ``nd_responder`` tells how a neighbour solicitation is served: by an answer at the source host (the user-space
-    datapath), or by sending it, rewritten to unicast, to the owner of the target (the kernel datapath).
+    datapath), or by sending it, rewritten to unicast, to the owner of the target (the kernel datapath). One without a
+    link-layer option, a probe of a neighbour that is known already (RFC 4861, 7.2.2), is a unicast frame like any.
     """
 
     def __init__(self, model: Model, *, nd_responder: bool = True) -> None:
@@ -341,12 +341,14 @@ class Expectation:
             return Delivery(Reason.OWN_TARGET)
         if seen.ip_src == UNSPECIFIED:
             return Delivery(Reason.DUPLICATE_DETECTION)
+        if seen.sender_mac == NO_MAC:
+            return self._unicast(sender, seen)
         nic = self._by_address.get((sender.segment, seen.target)) if seen.target else None
         if nic is None:
             return Delivery(Reason.UNKNOWN_TARGET)
         if not self.nd_responder:
             return Delivery(Reason.DELIVERED, receiver=nic.name, wire=_wire(sender, nic), redirected=nic.mac)
-        answer = Answer("nd", nic.mac, str(seen.target), seen.src, str(seen.ip_src), seen.sender_mac != NO_MAC)
+        answer = Answer("nd", nic.mac, str(seen.target), seen.src, str(seen.ip_src))
         return Delivery(Reason.ANSWERED, answer=answer)
 
     def _unicast(self, sender: _Nic, seen: Parsed) -> Delivery:

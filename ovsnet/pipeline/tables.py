@@ -83,7 +83,7 @@ ND = Table(
     "Neighbour solicitations for declared addresses: turned into the answer on a user-space datapath; on the kernel "
     "datapath, which cannot rewrite the option, sent as unicast to the one port that has the address.",
     features=("arp_nd",),
-    reads=(f.NET, f.IN_PORT, f.ETH_TYPE, f.IP_PROTO, f.ICMPV6_TYPE, f.ND_TARGET, f.IPV6_SRC),
+    reads=(f.NET, f.IN_PORT, f.ETH_TYPE, f.IP_PROTO, f.ICMPV6_TYPE, f.ND_TARGET, f.ND_SLL, f.IPV6_SRC),
     writes=(f.ETH_SRC, f.ETH_DST, f.IPV6_SRC, f.IPV6_DST, f.ICMPV6_TYPE, f.ND_OPTIONS_TYPE, f.ND_RESERVED),
     next=("nd_reply", "l2"),
     missed="No port of this network has the address asked for.",
