@@ -87,7 +87,7 @@ def _nd_problem(answer: Answer, request: Frame, data: bytes) -> str | None:
     if (reply.dst, str(reply.ip_dst)) != (answer.to_mac, answer.to_ip):
         return f"the advertisement is not to {answer.to_mac} {answer.to_ip}"
     link_layer = {answer.mac} if answer.option else {answer.mac, "00:00:00:00:00:00"}
-    if reply.target_mac not in link_layer or reply.sender_mac != "00:00:00:00:00:00":
+    if reply.target_mac not in link_layer:
         return f"its link-layer option is not {answer.mac}"
     length = int.from_bytes(data[18:20], "big")
     message = data[54 : 54 + length]
