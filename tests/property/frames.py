@@ -341,7 +341,7 @@ def fragmented_nd(s: Scene) -> bytes:
     target = IPv6Address(s.any_ip(6)).packed
     kind = s.rng.randrange(133, 138)
     bodies = {133: bytes(4), 134: bytes(12), 137: bytes(4) + target * 2}
-    body = bodies.get(kind, b"\x60\0\0\0" + target + p.option(kind - 134, s.any_mac()))
+    body = bodies.get(kind, b"\x60\0\0\0" + target + p.option(1 if kind == 135 else 2, s.any_mac()))
     message = p.icmpv6(src, dst, kind, body)
     return s.frame(p.IPV6, p.extended(src, dst, [p.fragment_header(0, True)], p.ICMPV6, message))
 
