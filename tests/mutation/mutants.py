@@ -128,10 +128,10 @@ def _wrong_action(action: str, ofports: list[int], last_table: int) -> str | Non
 
 
 def _wrong_matches(flow: Flow, where: str) -> Iterator[Mutant]:
-    """A match value that is another; a wrong ``in_port`` would only be another port's flow."""
+    """A match value that is another; a wrong ``in_port`` would only be another port's flow, and a word has no other."""
     for i, word in enumerate(flow.match):
         name, equals, value = word.partition("=")
-        if equals and name != "in_port":
+        if equals and name != "in_port" and not value.isalpha():
             wrong = (*flow.match[:i], f"{name}={_other(value)}", *flow.match[i + 1 :])
             yield Mutant("wrong match", f"{where} {name}", flow, _with(flow, match=wrong))
 

@@ -157,6 +157,7 @@ def judge(cloud: Cloud, install: Installer, kind: str) -> tuple[set[str], list[M
     hiding: dict[str, Mutant] = {}
     for nd_responder in (True, False):
         bench = Bench(cloud, install, nd_responder, kind in WEAK)
+        assert not bench.problems, f"wrong as compiled, so mutants prove nothing: {bench.problems[0]}"
         for name, group in bench.groups(kind).items():
             if name in shown:
                 continue

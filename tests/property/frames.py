@@ -338,8 +338,11 @@ def dhcp(s: Scene) -> bytes:
 def fragmented_nd(s: Scene) -> bytes:
     """Neighbour discovery in a first fragment, which no node may send (RFC 6980)."""
     src, dst = s.own(6), s.theirs(6)
-    advertised = p.icmpv6(src, dst, 136, b"\x60\0\0\0" + IPv6Address(s.any_ip(6)).packed + p.option(2, s.any_mac()))
-    message = s.rng.choice((p.router_advertisement(src, dst), advertised))
+    target = IPv6Address(s.any_ip(6)).packed
+    kind = s.rng.randrange(133, 138)
+    bodies = {133: bytes(4), 134: bytes(12), 137: bytes(4) + target * 2}
+    body = bodies.get(kind, b"\x60\0\0\0" + target + p.option(1 if kind == 135 else 2, s.any_mac()))
+    message = p.icmpv6(src, dst, kind, body)
     return s.frame(p.IPV6, p.extended(src, dst, [p.fragment_header(0, True)], p.ICMPV6, message))
 
 

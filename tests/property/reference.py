@@ -86,7 +86,7 @@ def _nd_problem(answer: Answer, request: Frame, data: bytes) -> str | None:
         return f"the advertisement is not from {answer.mac} for {answer.ip}"
     if (reply.dst, str(reply.ip_dst)) != (answer.to_mac, answer.to_ip):
         return f"the advertisement is not to {answer.to_mac} {answer.to_ip}"
-    if reply.target_mac != answer.mac or reply.sender_mac != "00:00:00:00:00:00":
+    if reply.target_mac != answer.mac:
         return f"its link-layer option is not {answer.mac}"
     length = int.from_bytes(data[18:20], "big")
     message = data[54 : 54 + length]

@@ -26,7 +26,7 @@ def serialised(message: ofproto_parser.MsgBase) -> bytes:
     [
         (wire.hello(77), PARSER.OFPHello(DESC, [PARSER.OFPHelloElemVersionBitmap([5])])),
         (wire.message(wire.FEATURES_REQUEST, 77), PARSER.OFPFeaturesRequest(DESC)),
-        (wire.set_config(77), PARSER.OFPSetConfig(DESC, 0, 0xFFFF)),
+        (wire.set_config(77), PARSER.OFPSetConfig(DESC, wire.OFPC_FRAG_NX_MATCH, 0xFFFF)),
         (wire.message(wire.ECHO_REQUEST, 77, b"abc"), PARSER.OFPEchoRequest(DESC, b"abc")),
         (wire.message(wire.BARRIER_REQUEST, 77), PARSER.OFPBarrierRequest(DESC)),
         (wire.port_desc_request(77), PARSER.OFPPortDescStatsRequest(DESC, 0)),
