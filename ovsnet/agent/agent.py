@@ -77,6 +77,7 @@ class Agent:
             config.host, self.switch, states.values(), on_synced=self._synced, audit_every=config.audit_every
         )
         self.unsaved: set[str] = set()
+        self.digests: dict[str, tuple[VpcState, str]] = {}
         self.fault = ""
         self.refusal: UserError | None = None
         self.configured = threading.Event()

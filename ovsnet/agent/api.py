@@ -26,8 +26,6 @@ T = TypeVar("T")
 
 MAX_BODY = 64 << 20
 """Bytes of a request's body: a state of a quarter of a million ports."""
-LARGE = 64 << 10
-"""Bytes from which a body is handled beside the event loop."""
 MAX_WAIT = 600.0
 
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)(ms|s|m)?")
@@ -124,17 +122,14 @@ def _operations(body: bytes) -> list[Operation]:
     return result
 
 
-async def _in_thread(large: bool, function: Callable[[], T]) -> T:
-    return await asyncio.to_thread(function) if large else function()
-
-
 async def _change(request: Request[Any, Any, Any], read: Callable[[bytes], list[Operation]]) -> Json:
     """Carry out what a request asks for, as a dry run or for real, and answer it."""
     agent, body = _agent(request), await request.body()
-    wait, adopt, large = _wait(request), _flag(request, "adopt"), len(body) > LARGE
+    wait, adopt = _wait(request), _flag(request, "adopt")
     if _flag(request, "dry_run"):
         return _json(report.preview(await asyncio.to_thread(lambda: agent.preview(read(body), adopt=adopt))))
-    ticket = await _in_thread(large, lambda: agent.change(read(body), adopt=adopt))
+    # In a thread, since a large change elsewhere may hold the agent's lock for long.
+    ticket = await asyncio.to_thread(lambda: agent.change(read(body), adopt=adopt))
     try:
         await asyncio.wrap_future(ticket.stored)
     except OSError as exc:
@@ -195,7 +190,7 @@ async def list_vpcs(request: Request[Any, Any, Any]) -> Json:
     """The VPCs that this host holds, with revisions."""
     agent = _agent(request)
     states = sorted(agent.view.states.items())
-    return _json({name: report.vpc(state, agent.reconciler.status) for name, state in states})
+    return _json({name: report.vpc(agent, state, agent.reconciler.status) for name, state in states})
 
 
 @get("/v1/vpcs/{vpc:str}")

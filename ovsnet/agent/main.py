@@ -22,6 +22,7 @@ import msgspec
 from ovsnet._version import VERSION
 from ovsnet.agent.agent import Agent, Config
 from ovsnet.errors import UserError
+from ovsnet.model.checks import NAME
 from ovsnet.model.numbers import ip_int, ip_text
 from ovsnet.ovsdb.target import unix_directory
 
@@ -97,6 +98,8 @@ def config_of(options: argparse.Namespace) -> Config:
         vtep = ip_text(*ip_int(options.vtep))
     except (OSError, ValueError):
         raise UserError(f"--vtep {options.vtep}: not an IP address. Give the host's tunnel address") from None
+    if not NAME.fullmatch(options.host):
+        raise UserError(f"--host {options.host}: no name of a host. Give it as the model has it, such as hv1")
     openflow = options.openflow
     if openflow is None:
         directory = unix_directory(options.ovsdb)

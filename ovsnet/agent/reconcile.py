@@ -10,6 +10,7 @@ import logging
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -53,8 +54,10 @@ class Status:
 
 @dataclass
 class _Waiter:
+    """Somebody who waits for a change, for as long as the future is held by him."""
+
     serial: int
-    future: Future[Status]
+    future: weakref.ref[Future[Status]]
 
 
 class Reconciler:
@@ -88,6 +91,8 @@ class Reconciler:
         self._dirty = True
         self._serial = 0
         self._synced_generation = 0
+        self._proven: dict[str, int] = {}  # revisions by VPC, and the connection that they were proven on
+        self._proven_on = 0
         self._broken: dict[str, Hold] = {}
         self._repairs = self._audits = 0
         self._stopping = False
@@ -120,7 +125,8 @@ class Reconciler:
         with self._wake:
             self._inbox.append(change)
             self._serial += 1
-            self._waiters.append(_Waiter(self._serial, future))
+            self._waiters = [waiter for waiter in self._waiters if waiter.future() is not None]
+            self._waiters.append(_Waiter(self._serial, weakref.ref(future)))
             self._dirty = True
             self._wake.notify_all()
         return future
@@ -223,20 +229,24 @@ class Reconciler:
 
     def _finish(self, serial: int, generation: int) -> None:
         held = self.enforcer.held | self._broken
-        enforced = dict(self.status.enforced) if self._synced_generation == generation else {}
+        enforced = dict(self._proven) if self._proven_on == generation else {}
         for vpc, state in self._states.items():
             if vpc not in held:
                 enforced[vpc] = state.revision
         enforced = {vpc: revision for vpc, revision in enforced.items() if vpc in self._states}
         news = {vpc: revision for vpc, revision in enforced.items() if self.status.enforced.get(vpc) != revision}
         with self._wake:
-            self._synced_generation = generation
+            if not self.switch.connected or self.switch.generation != generation:
+                return  # lost meanwhile; what comes next is a resync
+            self._synced_generation = self._proven_on = generation
+            self._proven = enforced
             self._report(fault="", enforced=enforced, held=held)
             done = [waiter for waiter in self._waiters if waiter.serial <= serial]
             self._waiters = [waiter for waiter in self._waiters if waiter.serial > serial]
         for waiter in done:
-            if waiter.future.set_running_or_notify_cancel():
-                waiter.future.set_result(self.status)
+            future = waiter.future()
+            if future is not None and future.set_running_or_notify_cancel():
+                future.set_result(self.status)
         if news:
             self.switch.enforced(news)
 

@@ -21,9 +21,13 @@ from ovsnet.plan import Plan
 Data = dict[str, Any]
 
 
-def digest(state: VpcState) -> str:
-    """A checksum of a state's contents: equal digests, equal states."""
-    return hashlib.sha256(msgspec.json.encode(state, order="deterministic")).hexdigest()[:32]
+def digest(agent: Agent, state: VpcState) -> str:
+    """A checksum of a state's contents: equal digests, equal states. Remembered until the state changes."""
+    known = agent.digests.get(state.name)
+    if known is None or known[0] is not state:
+        text = hashlib.sha256(msgspec.json.encode(state, order="deterministic")).hexdigest()[:32]
+        known = agent.digests[state.name] = (state, text)
+    return known[1]
 
 
 def host(agent: Agent) -> Data:
@@ -44,7 +48,7 @@ def host(agent: Agent) -> Data:
         "tunnel_ofport": agent.ovsdb.tunnel_ofport(),
         "flows": status.flows,
         "repairs": status.repairs,
-        "vpcs": {name: vpc(state, status) for name, state in sorted(agent.view.states.items())},
+        "vpcs": {name: vpc(agent, state, status) for name, state in sorted(agent.view.states.items())},
         "ports": ports(agent),
         "misplaced": agent.misplaced(),
         "conflicts": [{"iface_id": c.iface_id, "bound": c.chosen, "ignored": list(c.others)} for c in switch.conflicts],
@@ -81,14 +85,14 @@ def warnings(agent: Agent) -> list[str]:
     return found
 
 
-def vpc(state: VpcState, status: Status) -> Data:
+def vpc(agent: Agent, state: VpcState, status: Status) -> Data:
     """One VPC in ``GET /v1/host``."""
     hold = status.held.get(state.name)
     return {
         "revision": state.revision,
         "enforced": status.enforced.get(state.name),
         "owner": state.owner,
-        "digest": digest(state),
+        "digest": digest(agent, state),
         "ports": len(state.ports),
         "held": None if hold is None else {"reason": hold.reason, "flow": hold.flow, "path": hold.path},
     }

@@ -64,7 +64,10 @@ class _Index:
 
 
 class HostView:
-    """The states that a host holds. ``check`` first, then ``commit``; the caller keeps others out in between."""
+    """The states that a host holds. ``check`` first, then ``commit``; the caller keeps others out in between.
+
+    ``states`` is only ever replaced as a whole, so that any thread may read it at any time.
+    """
 
     def __init__(self, host: str, states: Mapping[str, VpcState]) -> None:
         self.host = host
@@ -101,19 +104,22 @@ class HostView:
     def commit(self, change: Change) -> None:
         """Take over a change that ``check`` has returned."""
         whole = {op.vpc for op in change.operations if not isinstance(op, Patch)}
+        states = dict(self.states)
         for operation in change.operations:
             if isinstance(operation, Patch) and operation.vpc not in whole:
+                self._reindex(states[operation.vpc], operation)
                 last = change.states[operation.vpc]
-                self._commit_patch(
-                    operation, last if last is not None and last.revision == operation.revision else None
-                )
-        for vpc, state in change.states.items():
-            if vpc in whole:
-                self._forget(vpc)
+                if last is None or last.revision != operation.revision:
+                    last = patched(states[operation.vpc], operation)
+                states[operation.vpc] = last
+        for vpc in whole:
+            self._forget(vpc, states.pop(vpc, None))
+        for vpc in whole:
+            state = change.states[vpc]
             if state is not None:
-                self.states[vpc] = state
-                if vpc in whole:
-                    self._register(state)
+                states[vpc] = state
+                self._register(state)
+        self.states = states
 
     def _checked(self, operation: Operation, before: VpcState | None, *, adopt: bool, first: bool) -> Operation | None:
         """The operation in canonical form, ``None`` if there is nothing to do."""
@@ -204,8 +210,8 @@ class HostView:
             self._indexes[vpc] = _Index(self.states[vpc])
         return self._indexes[vpc]
 
-    def _commit_patch(self, patch: Patch, after: VpcState | None) -> None:
-        before = self.states[patch.vpc]
+    def _reindex(self, before: VpcState, patch: Patch) -> None:
+        """Bring the indexes from a state to what a change makes of it."""
         index = self._index(patch.vpc)
         olds = {name: before.ports[name] for name in patch.ports if name in before.ports}
         for name, old in olds.items():
@@ -222,7 +228,6 @@ class HostView:
         for network in patch.networks.values():
             if network is not None:
                 self._vnis[network.vni or 0] = patch.vpc
-        self.states[patch.vpc] = after or patched(before, patch)
 
     def _register(self, state: VpcState) -> None:
         for name, port in state.ports.items():
@@ -230,9 +235,8 @@ class HostView:
         for network in state.networks.values():
             self._vnis[network.vni or 0] = state.name
 
-    def _forget(self, vpc: str) -> None:
+    def _forget(self, vpc: str, state: VpcState | None) -> None:
         self._indexes.pop(vpc, None)
-        state = self.states.pop(vpc, None)
         if state is None:
             return
         for name, port in state.ports.items():

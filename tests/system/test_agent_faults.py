@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
-from ovsnet.agent.client import AgentUnreachable
+from ovsnet.agent.client import AgentError, AgentUnreachable
 from ovsnet.model import port_id
 from tests.agent_kit import AgentHost, state, until
 
@@ -240,6 +242,7 @@ def test_foreign_bridge_ends_the_agent_with_one_line(host: AgentHost) -> None:
     ("arguments", "message"),
     [
         (["--vtep", "nonsense"], "--vtep nonsense: not an IP address"),
+        (["--host", "HV 1"], "--host HV 1: no name of a host"),
         (["--ovsdb", "tcp:127.0.0.1:6640"], "Give --openflow"),
         (["--state-dir", "/proc/nowhere"], "state directory /proc/nowhere"),
         (["--run-dir", "/tmp/" + "x" * 120], "too long for a socket"),
@@ -273,3 +276,68 @@ def test_port_that_was_there_before_the_agent(host: AgentHost) -> None:
     host.start()
     assert host.client.port("shop", "p1")["enforced"]
     assert host.client.port("shop", "p1")["id"] == port_id("shop", "p1")
+
+
+def test_agent_before_the_switch(host: AgentHost) -> None:
+    host.ovs.stop()
+    host.start(ready=False)
+    until(host.client.path.exists)
+    answer = host.client.put(state(revision=3), wait=0.1)
+    assert answer["vpcs"]["shop"] == {"revision": 3, "enforced": None, "held": None}
+    assert answer["reason"]
+    assert "no OVSDB connection" in " ".join(host.client.ready()["reasons"])
+    host.ovs.start()
+    until(host.ready)
+    assert host.client.vpcs()["shop"]["enforced"] == 3
+
+
+def test_full_disk(host: AgentHost) -> None:
+    disk = host.dir / "state"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=True)
+    try:
+        host.start()
+        host.client.put(state("club", vni=6001), wait=5)
+        with pytest.raises(AgentError, match="No space left") as caught:
+            host.client.put(state(remote=2000), wait=5)
+        assert (caught.value.status, caught.value.code) == (507, "not-stored")
+        until(lambda: host.client.vpcs()["shop"]["enforced"] == 1)  # it is in force all the same
+        assert host.client.host()["warnings"] == ["not on disk: shop"]
+        subprocess.run(["mount", "-o", "remount,size=10m", str(disk)], check=True)
+        host.client.put(state("club", 2, vni=6001, remote=2), wait=5)
+        assert host.client.host()["warnings"] == []
+        host.end(signal.SIGKILL)
+        host.start()
+        assert {name: vpc["enforced"] for name, vpc in host.client.vpcs().items()} == {"club": 2, "shop": 1}
+    finally:
+        assert host.process is not None
+        host.process.kill()
+        host.process.wait()
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_damaged_file_costs_one_vpc_and_is_reported(host: AgentHost) -> None:
+    host.start()
+    host.client.put(state(), wait=5)
+    host.client.put(state("club", vni=6001), wait=5)
+    host.end()
+    path = host.dir / "state" / "vpcs" / "shop.vpc"
+    path.write_bytes(path.read_bytes()[:100])
+    host.start()
+    assert list(host.client.vpcs()) == ["club"]
+    assert "shop.vpc is damaged; set aside" in host.client.host()["warnings"][0]
+
+
+def test_systemd_is_notified_and_logs_may_be_json(host: AgentHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(host.dir / "notify"))
+        notify.settimeout(10)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(host.dir / "notify"))
+        host.start("--log-json")
+        assert notify.recv(100) == b"READY=1"
+    host.end()
+    entries = [msgspec.json.decode(line) for line in host.log.read_bytes().splitlines()]
+    assert {"time", "level", "logger", "message"} <= entries[0].keys()
+    assert entries[-1]["message"] == "ended; the flows stay in the switch"
+    assert not (host.dir / "run" / "agent.sock").exists()
+    assert not (host.dir / "run" / "agent.pid").exists()

@@ -1,0 +1,114 @@
+"""The loop between the compiler and a real switch, without the API: what cannot be compiled or installed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from ovsnet.agent.changes import Patch, Put, Withdraw, patched
+from ovsnet.agent.reconcile import Reconciler
+from ovsnet.agent.view import Change
+from ovsnet.facts import Facts
+from ovsnet.lab.ovs import OvsInstance
+from ovsnet.model import Network, Subnet, VpcState
+from ovsnet.openflow.process import SwitchProcess
+from tests.agent_kit import port, state, until
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
+
+
+@pytest.fixture
+def ovs() -> Iterator[OvsInstance]:
+    run_dir = Path(tempfile.mkdtemp(prefix="ovsrec-"))
+    one = OvsInstance(run_dir, dummy=True)
+    try:
+        one.start()
+        one.vsctl("add-br", "br-int", "--", "set", "bridge", "br-int", "fail_mode=secure")
+        yield one
+    finally:
+        for pid in (one.ovsdb_pid, one.vswitchd_pid):
+            if pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(run_dir, ignore_errors=True)
+
+
+@pytest.fixture
+def loop(ovs: OvsInstance) -> Iterator[Reconciler]:
+    switch = SwitchProcess(ovs.mgmt_target("br-int"))
+    one = Reconciler("hv1", switch, audit_every=600).start()
+    one.set_facts(Facts(tunnel_ofport=1))
+    until(lambda: one.status.synced)
+    try:
+        yield one
+    finally:
+        one.stop()
+        switch.stop()
+
+
+def put(one: VpcState) -> Change:
+    return Change((Put(one),), {one.name: one})
+
+
+def flows(ovs: OvsInstance) -> list[str]:
+    return sorted(line for line in ovs.ofctl("dump-flows", "br-int", "--no-stats").splitlines() if "actions=" in line)
+
+
+def test_vpc_that_cannot_be_compiled_is_put_aside(ovs: OvsInstance, loop: Reconciler) -> None:
+    loop.feed(put(state("shop"))).result(5)
+    loop.feed(put(state("club", vni=6001))).result(5)
+    before = flows(ovs)
+    bad = msgspec.structs.replace(
+        state("club", 2), networks={"n": Network(vni=None, subnets=(Subnet(cidr="10.1.0.0/16"),))}
+    )
+    status = loop.feed(put(bad)).result(5)
+    assert status.held["club"].reason == "cannot be compiled: ValueError: club/n: the network has no VNI yet"
+    assert status.enforced == {"shop": 1, "club": 1}
+    assert flows(ovs) == before, "its last good flows stay"
+    status = loop.feed(put(state("shop", 2, remote=4))).result(5)
+    assert status.enforced == {"shop": 2, "club": 1}
+    change = Patch(vpc="club", previous=2, revision=3, networks={"n": Network(vni=6001)})
+    status = loop.feed(Change((change,), {"club": patched(bad, change)})).result(5)
+    assert (status.enforced, status.held) == ({"shop": 2, "club": 3}, {})
+    assert loop.feed(Change((Withdraw("club"),), {"club": None})).result(5).enforced == {"shop": 2}
+    loop.feed(put(state("shop", 3))).result(5)
+    assert len(flows(ovs)) < len(before)
+
+
+def test_burst_makes_few_bundles(loop: Reconciler) -> None:
+    one = state("shop")
+    loop.feed(put(one)).result(5)
+    steps = loop.status.steps
+    futures = []
+    for number in range(10, 210):
+        change = Patch(
+            vpc="shop", previous=one.revision, revision=one.revision + 1, ports={f"p{number}": port("shop", number)}
+        )
+        one = patched(one, change)
+        futures.append(loop.feed(Change((change,), {"shop": one})))
+    assert futures[-1].result(10).enforced == {"shop": one.revision}
+    assert loop.status.steps - steps < 100
+
+
+def test_nothing_is_touched_before_the_facts_are_known(ovs: OvsInstance) -> None:
+    ovs.ofctl("add-flow", "br-int", "cookie=0x4f56000000000001,table=7,priority=7,actions=drop")
+    switch = SwitchProcess(ovs.mgmt_target("br-int"))
+    one = Reconciler("hv1", switch).start()
+    try:
+        switch.wait_connected(5)
+        until(lambda: "has not been read yet" in one.status.fault)
+        assert len(flows(ovs)) == 1
+        one.set_facts(Facts(tunnel_ofport=1))
+        until(lambda: one.status.synced)
+        assert not any("table=7," in line for line in flows(ovs))
+    finally:
+        one.stop()
+        switch.stop()
