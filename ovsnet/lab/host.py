@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterable
+from ipaddress import ip_address
 from pathlib import Path
 
 from ovsnet.lab import netns
@@ -61,12 +62,29 @@ def configure_vtep(host: HostSpec) -> None:
     netns.configure(host.netns, "br-phy", addresses=[f"{host.vtep}/0"], gateways=[everything])
 
 
-def warm(host: HostSpec, peers: Iterable[str]) -> None:
-    """Let the host resolve each other VTEP: a user-space datapath drops the first frame to an unknown neighbour.
+def warm(host: HostSpec, peers: Iterable[str], patience: float = 3.0) -> None:
+    """Let the host resolve each other VTEP, and wait until its switch knows them (at most ``patience`` seconds).
 
-    OVS reads the answers in passing, once it has a tunnel port.
+    A user-space datapath drops the first frame to a neighbour it does not know. It learns them from the answers to the
+    kernel's questions, once it has a tunnel port. The kernel's datapath needs none of that.
     """
-    netns.resolve(host.netns, "br-phy", peers)
+    if host.datapath != "netdev":
+        return
+    deadline = time.monotonic() + patience
+    missing = set(peers)
+    while missing:
+        netns.resolve(host.netns, "br-phy", missing)
+        for _ in range(5):
+            time.sleep(0.01)
+            missing -= _neighbours(host)
+            if not missing or time.monotonic() > deadline:
+                return
+
+
+def _neighbours(host: HostSpec) -> set[str]:
+    """The VTEPs whose MACs the host's switch knows."""
+    lines = ovs_of(host).appctl("tnl/neigh/show").splitlines()[2:]
+    return {str(ip_address(line.split()[0])) for line in lines if line.strip()}
 
 
 def repair(host: HostSpec) -> list[str]:
