@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -111,7 +111,7 @@ def converge(record: Record, wanted: Topology, progress: Progress) -> list[str]:
         workloads.build(workload, wanted.hosts[workload.host].netns, mark)
 
     in_parallel("ports", connect, change.build_workloads, progress)
-    _plug_in(wanted, change.build_workloads, progress)
+    _plug_in(wanted, progress)
     record.topology, record.pending = wanted, []
     record.write()
     return restarted
@@ -147,8 +147,9 @@ def _plug_out(wanted: Topology, change: Change) -> None:
             hosts.keep_only(host, stays)
 
 
-def _plug_in(wanted: Topology, fresh: Iterable[WorkloadSpec], progress: Progress) -> None:
+def _plug_in(wanted: Topology, progress: Progress) -> None:
+    """Plug every port in; for one that is plugged already nothing changes."""
     by_host: dict[str, list[WorkloadSpec]] = {}
-    for workload in fresh:
+    for workload in wanted.workloads.values():
         by_host.setdefault(workload.host, []).append(workload)
     in_parallel("plugging", lambda name: hosts.plug(wanted.hosts[name], by_host[name]), list(by_host), progress)

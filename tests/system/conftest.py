@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import tempfile
 import uuid
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 
 import pytest
 
 from ovsnet.errors import UserError
 from ovsnet.lab.lab import Lab, down
+from ovsnet.model import Lock, assign, load
 from ovsnet.model.types import Host, Model, Network, Port, Subnet, Vpc
 from tests.system.evidence import evidence, labs_of
 
@@ -35,6 +38,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         used = list(getattr(item, "funcargs", {}).values())
         labs = [one for one in used if isinstance(one, Lab)]
         report.sections += evidence([*used, *(labs_of([item.funcargs.get("lab_name")]) if not labs else [])])
+
+
+def loaded(text: str) -> Model:
+    """The model that a YAML text declares, with everything assigned."""
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "model.yaml"
+        file.write_text(text)
+        return assign(load([file]), Lock())[0]
 
 
 Measured = Callable[[str], None]

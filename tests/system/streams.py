@@ -22,7 +22,7 @@ class Streams:
     """Sends a UDP frame for each pair of ports (``VPC/PORT``) ``per_second``, whether or not it is allowed."""
 
     def __init__(self, lab: Lab, pairs: Sequence[Pair], *, per_second: float = 100.0) -> None:
-        self._lab, self._pairs, self._interval = lab, list(pairs), 1.0 / per_second
+        self._lab, self.pairs, self._interval = lab, list(pairs), 1.0 / per_second
         self._tokens = frames.Tokens(os.urandom(8))
         self._sent: dict[Pair, list[tuple[float, int]]] = defaultdict(list)
         self._heard: Counter[tuple[int, str]] = Counter()
@@ -58,7 +58,7 @@ class Streams:
 
     def strays(self) -> int:
         """Copies beyond the first, and copies at anybody but the destination."""
-        target = {number: pair[1] for pair in self._pairs for _, number in self._sent[pair]}
+        target = {number: pair[1] for pair in self.pairs for _, number in self._sent[pair]}
         return sum(count - (target[number] == place) for (number, place), count in self._heard.items())
 
     def outage(self, pair: Pair, start: float = 0.0, end: float = FOREVER) -> tuple[float, float]:
@@ -76,7 +76,7 @@ class Streams:
         return [(sent, self._heard[number, pair[1]] > 0) for sent, number in list(self._sent[pair])]
 
     def _run(self) -> None:
-        ready = {pair: self._addresses(pair) for pair in self._pairs}
+        ready = {pair: self._addresses(pair) for pair in self.pairs}
         number, due = 0, time.monotonic()
         while not self._stop.is_set():
             for pair, addresses in ready.items():

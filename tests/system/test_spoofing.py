@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from scapy.layers.inet import IP, UDP
@@ -29,9 +28,8 @@ from scapy.packet import Packet, Raw
 from ovsnet.lab import frames
 from ovsnet.lab.lab import Lab
 from ovsnet.lab.sockets import Sockets
-from ovsnet.model import Lock, assign, load
 from tests.agent_kit import until
-from tests.system.conftest import temporary_lab
+from tests.system.conftest import loaded, temporary_lab
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 
@@ -71,10 +69,8 @@ RECEIVERS = {"shop/near": NEAR, "shop/far": FAR}
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    file = Path(tmp_path_factory.mktemp("model")) / "spoof.yaml"
-    file.write_text(MODEL)
-    with temporary_lab(assign(load([file]), Lock())[0]) as made:
+def lab() -> Iterator[Lab]:
+    with temporary_lab(loaded(MODEL)) as made:
         yield made
 
 
