@@ -18,6 +18,7 @@ Held = Mapping[str, Mapping[str, VpcState]]
 """What agents hold: by host, by VPC."""
 
 WORKERS = 16
+TIMEOUT = 30.0
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,13 @@ class Delivery:
     revisions: Mapping[str, int]
 
 
-def gather(sockets: Mapping[str, Path]) -> dict[str, dict[str, VpcState]]:
+def gather(sockets: Mapping[str, Path], *, timeout: float = TIMEOUT) -> dict[str, dict[str, VpcState]]:
     """What every agent holds; ``sockets`` by host. Raises AgentUnreachable."""
 
     def look(client: AgentClient) -> dict[str, VpcState]:
         return {name: client.vpc(name) for name in client.vpcs()}
 
-    return _everywhere(sockets, lambda _host, client: look(client))
+    return _everywhere(sockets, lambda _host, client: look(client), timeout)
 
 
 def prepare(model: Model, held: Held, *, everything: bool = False) -> Delivery:
@@ -88,15 +89,17 @@ def tell(sockets: Mapping[str, Path], delivery: Delivery, *, wait: float = 0.0, 
         operations = delivery.operations.get(host, [])
         return client.batch(operations, wait=wait, adopt=adopt) if operations else {"changed": False, "reason": None}
 
-    return _everywhere(sockets, say)
+    return _everywhere(sockets, say, timeout)
 
 
-def _everywhere(sockets: Mapping[str, Path], work: Callable[[str, AgentClient], T]) -> dict[str, T]:
-    """``work`` for every host at once."""
+def _everywhere(
+    sockets: Mapping[str, Path], work: Callable[[str, AgentClient], T], timeout: float = TIMEOUT
+) -> dict[str, T]:
+    """``work`` for every host at once; ``timeout``: seconds that an agent may take for one answer."""
 
     def one(item: tuple[str, Path]) -> tuple[str, T]:
         host, path = item
-        with AgentClient(path) as client:
+        with AgentClient(path, timeout) as client:
             return host, work(host, client)
 
     with ThreadPoolExecutor(WORKERS) as pool:

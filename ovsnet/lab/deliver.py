@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
+from ovsnet.agent import deliver as delivering
 from ovsnet.agent.client import AgentClient, AgentError, AgentUnreachable
 from ovsnet.errors import UserError
 from ovsnet.lab import host as hosts
 from ovsnet.lab.converge import Progress, in_parallel
 from ovsnet.lab.topology import HostSpec, Topology
-from ovsnet.model import Model, VpcState, states_for_host, vpc_states
+from ovsnet.model import Model
 
 _POLL = 0.05
+PATIENCE = float(os.environ.get("OVSNET_LAB_PATIENCE", "1"))
+"""How much slower than usual this machine may be: every wait of a lab is that many times as long."""
+_ANSWER = 30.0 * PATIENCE
 
 
 class LabError(UserError):
@@ -25,9 +27,14 @@ class LabError(UserError):
     exit_code = 3
 
 
+def socket_of(host: HostSpec) -> Path:
+    """Where the host's agent listens."""
+    return Path(host.run_dir) / "agent.sock"
+
+
 def client_of(host: HostSpec) -> AgentClient:
     """A client of the host's agent."""
-    return AgentClient(Path(host.run_dir) / "agent.sock")
+    return AgentClient(socket_of(host), timeout=_ANSWER)
 
 
 def await_agents(topology: Topology, timeout: float, progress: Progress) -> None:
@@ -59,46 +66,17 @@ def _log_end(host: HostSpec, lines: int = 5) -> str:
 def deliver(model: Model, topology: Topology, progress: Progress) -> dict[str, int]:
     """Tell every agent the states of its VPCs, and to drop those it no longer needs; returns revisions by VPC.
 
-    A VPC that every interested agent already holds as it is keeps its revision; another one gets the next. Raises
-    LabError when an agent refuses or does not answer.
+    Raises LabError when an agent refuses or does not answer.
     """
-    held: dict[str, dict[str, VpcState]] = {}
-
-    def look(host: HostSpec) -> None:
-        with client_of(host) as client:
-            held[host.name] = {name: client.vpc(name) for name in client.vpcs()}
-
-    def tell(host: HostSpec) -> None:
-        wanted = states_for_host(model, host.name, revisions)
-        told: list[Mapping[str, Any]] = [
-            {"op": "put", "vpc": name, "body": state}
-            for name, state in wanted.items()
-            if held[host.name].get(name) != state
-        ]
-        told += [{"op": "delete", "vpc": name} for name in held[host.name] if name not in wanted]
-        if told:
-            with client_of(host) as client:
-                client.batch(told, adopt=True)
-
-    everybody = list(topology.hosts.values())
+    sockets = {name: socket_of(host) for name, host in topology.hosts.items()}
+    progress("telling", 0, len(sockets))
     try:
-        in_parallel("looking", look, everybody, progress)
-        revisions = _revisions(model, held)
-        in_parallel("telling", tell, everybody, progress)
+        delivery = delivering.prepare(model, delivering.gather(sockets, timeout=_ANSWER), everything=True)
+        delivering.tell(sockets, delivery, adopt=True, timeout=_ANSWER)
     except (AgentError, AgentUnreachable) as error:
         raise LabError(str(error)) from error
-    return revisions
-
-
-def _revisions(model: Model, held: Mapping[str, Mapping[str, VpcState]]) -> dict[str, int]:
-    revisions = {}
-    for name, state in vpc_states(model).items():
-        told = [held[host].get(name) for host in state.hosts]
-        latest = max((has[name].revision for has in held.values() if name in has), default=0)
-        as_told = msgspec.structs.replace(state, revision=latest)
-        same = latest > 0 and all(one == as_told for one in told)
-        revisions[name] = latest if same else latest + 1
-    return revisions
+    progress("telling", len(sockets), len(sockets))
+    return dict(delivery.revisions)
 
 
 def unenforced(topology: Topology, revisions: Mapping[str, int]) -> list[str]:

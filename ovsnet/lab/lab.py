@@ -19,15 +19,15 @@ from ovsnet.lab import converge as converging
 from ovsnet.lab import host as hosts
 from ovsnet.lab import netns, record
 from ovsnet.lab.converge import Progress, converge, refuse_foreign
-from ovsnet.lab.deliver import LabError, await_agents, await_enforced, client_of, deliver, unenforced
+from ovsnet.lab.deliver import PATIENCE, LabError, await_agents, await_enforced, client_of, deliver, unenforced
 from ovsnet.lab.matrix import Matrix, Result
 from ovsnet.lab.ovs import OvsInstance
 from ovsnet.lab.topology import HostSpec, Topology, WorkloadSpec, lab_dir, marker, prefix, topology
 from ovsnet.model.names import resolve_port
 from ovsnet.model.types import Model
 
-_ANSWER_WITHIN = 60.0
-_ENFORCE_WITHIN = 30.0
+_ANSWER_WITHIN = 60.0 * PATIENCE
+_ENFORCE_WITHIN = 30.0 * PATIENCE
 
 
 def _silent(step: str, done: int, total: int) -> None:
@@ -155,7 +155,7 @@ class Lab:
     def test(self, *, progress: Progress = _silent, patience: float = 3.0, settle: float = 0.3) -> Result:
         """Send packets between all workloads and compare with the model; see ``matrix.Matrix.run`` for the times."""
         matrix = Matrix(self.model, self.topology, datapath=self._record.datapath, progress=progress)
-        return matrix.run(patience=patience, settle=settle)
+        return matrix.run(patience=patience * PATIENCE, settle=settle * PATIENCE)
 
     def wait_enforced(self, timeout: float = 10.0) -> list[str]:
         """Wait until every agent enforces the model on every port; returns what is missing after ``timeout`` s."""

@@ -39,11 +39,13 @@ def fails(facts: dict[str, int | str | bool], *names: str) -> None:
     assert {name: facts[name] for name in names} == dict.fromkeys(names, 0)
 
 
+@pytest.mark.slow
 def test_packets_cross_hosts_and_stop_without_their_flow(facts: dict[str, int | str | bool]) -> None:
     passes(facts, "vxlan")
     fails(facts, "vxlan, flow removed")
 
 
+@pytest.mark.slow
 def test_arp_is_answered_by_flows_though_not_inside_the_kernel(facts: dict[str, int | str | bool]) -> None:
     fails(facts, "arp, no flow")
     passes(facts, "arp responder", "arp forwarded")
@@ -51,22 +53,26 @@ def test_arp_is_answered_by_flows_though_not_inside_the_kernel(facts: dict[str, 
     assert not facts["arp forwarded, by vswitchd"]
 
 
+@pytest.mark.slow
 def test_a_solicitation_rewritten_to_its_owner_is_answered(facts: dict[str, int | str | bool]) -> None:
     fails(facts, "ns, no flow")
     passes(facts, "ns rewritten")
 
 
+@pytest.mark.slow
 def test_nd_options_are_matched(facts: dict[str, int | str | bool]) -> None:
     passes(facts, "ns, nd_sll right", "na, nd_tll right")
     fails(facts, "ns, nd_sll wrong", "na, nd_tll wrong", "na, all dropped")
 
 
+@pytest.mark.slow
 def test_the_switch_says_that_it_cannot_build_advertisements(facts: dict[str, int | str | bool]) -> None:
     assert facts["capability nd_ext"] == "false"
     assert not facts["set nd_options_type"]
     assert not facts["set nd_reserved"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["IPv4", "IPv6"])
 def test_one_tunnel_port_carries_both_families_only_without_a_local_address(
     facts: dict[str, int | str | bool], family: str
@@ -76,6 +82,7 @@ def test_one_tunnel_port_carries_both_families_only_without_a_local_address(
     fails(facts, f"local_ip {family}, tunnel {other}")
 
 
+@pytest.mark.slow
 def test_a_killed_vswitchd_loses_no_packet_inside_its_host(facts: dict[str, int | str | bool]) -> None:
     assert facts["restart with flow-restore-wait, lost in the host"] == 0
     assert facts["restart without, lost in the host"] != 0, "the control lost nothing: the test proves nothing"
@@ -87,8 +94,8 @@ def test_the_demo_lab_is_as_declared_on_the_kernel_datapath() -> None:
         r"""
         set -e
         ovsnet() { python -m ovsnet.cli "$@"; }
-        up() { ovsnet lab up examples/models/demo.yaml --datapath system --name vm; }
-        up || up  # on a busy computer the emulated one is at first too slow for the lab's patience
+        export OVSNET_LAB_PATIENCE=10  # the machine is emulated
+        ovsnet lab up examples/models/demo.yaml --datapath system --name vm
         ovsnet lab test --name vm --json >"$RESULTS/matrix.json"
         ovsnet lab status --name vm --json >"$RESULTS/status.json"
         hv2() {
