@@ -78,7 +78,14 @@ def preview(sockets: Mapping[str, Path], delivery: Delivery, *, adopt: bool = Fa
     )
 
 
-def tell(sockets: Mapping[str, Path], delivery: Delivery, *, wait: float = 0.0, adopt: bool = False) -> dict[str, Any]:
+def tell(
+    sockets: Mapping[str, Path],
+    delivery: Delivery,
+    *,
+    wait: float = 0.0,
+    adopt: bool = False,
+    timeout: float = TIMEOUT,
+) -> dict[str, Any]:
     """Deliver, one batch a host, all of it or none; waits up to ``wait`` seconds for it to be enforced.
 
     Returns each agent's answer (``reason`` is null once all is enforced). Raises AgentError for what one refuses,
