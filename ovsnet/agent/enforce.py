@@ -6,16 +6,19 @@ switch last took them, and the rest of the change goes in without it.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ovsnet.compiler import Delta, Desired, Owned, Subject
 from ovsnet.openflow.api import SwitchPort
+from ovsnet.openflow.codec import encode_plan
 from ovsnet.openflow.errors import SwitchDisconnected, SwitchError, SwitchTimeout
 from ovsnet.openflow.tables import Refused, apply_plan, read_actual
+from ovsnet.pipeline import fields
 from ovsnet.pipeline.render import flow_text
-from ovsnet.pipeline.template import Key, Row
+from ovsnet.pipeline.template import FlowTemplate, Key, Row
 from ovsnet.plan import Actual, Plan, Stray, plan
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,9 @@ class Enforcer:
         self.held: dict[str, Hold] = {}
         self.frozen: frozenset[str] = frozenset()
         self._strays: tuple[Stray, ...] = ()
+        self._claims: dict[str, frozenset[int]] = {}
+        self._last_claimed: dict[int, str] = {}
+        self._moved = False
 
     def read(self) -> Actual:
         """What the switch really has of ours. Raises SwitchError."""
@@ -70,6 +76,12 @@ class Enforcer:
             self.flows[key] = Owned(row, known.subject if known is not None else attribute(row))
         self._strays = actual.strays
 
+    def claim(self, vpc: str, vnis: frozenset[int]) -> None:
+        """Note the VNIs that a VPC's networks have from now on; none for a VPC that is gone."""
+        self._moved |= any(self._last_claimed.get(vni, vpc) != vpc for vni in vnis)
+        self._last_claimed |= dict.fromkeys(vnis, vpc)
+        self._claims[vpc] = vnis
+
     def converge(self, desired: Desired) -> int:
         """Bring the switch from what it has to ``desired``, held VPCs too; the number of flows changed.
 
@@ -78,73 +90,129 @@ class Enforcer:
         self.held = {}
         rows = {key: owned.row for key, owned in self.flows.items()}
         keep = {key for key, owned in self.flows.items() if owned.subject.vpc in self.frozen} if self.frozen else ()
-        return self._apply(plan(desired, Actual(rows, self._strays), keep=keep))
+        steps = plan(desired, Actual(rows, self._strays), keep=keep)
+        blockers = self._blockers(steps)
+        if not steps and not blockers:
+            return 0
+        if not blockers:
+            changed = self._apply(steps, desired)
+        elif set().union(*blockers.values()) <= self._vpcs(steps) and self._attempt(steps):
+            changed = sum(steps.counts.values())
+        else:
+            changed = self._apply_apart(steps, desired)
+        self._moved = False
+        self._reassign(desired)
+        return changed
 
     def advance(self, desired: Desired, delta: Delta) -> int:
         """Bring the difference of one update in; the number of flows changed. Raises SwitchError."""
-        if self._strays or any(
-            owned.subject.vpc in self.held or self._owner_changes(owned) for owned in (*delta.add, *delta.remove)
+        if (
+            self._strays
+            or self._moved
+            or any(o.subject.vpc in self.held or self._owner_changes(o) for o in (*delta.add, *delta.remove))
         ):
             return self.converge(desired)  # the difference does not start from what the switch has
-        return self._apply(Plan(add=delta.add, remove=tuple(owned.row for owned in delta.remove)))
+        return self._apply(Plan(add=delta.add, remove=tuple(owned.row for owned in delta.remove)), desired)
 
-    def reassign(self, desired: Desired) -> None:
-        """Note new owners of flows that stayed the same, as when a VNI moves from one VPC to another."""
-        for key, owned in desired.flows.items():
-            present = self.flows.get(key)
-            if present is not None and present.row == owned.row and present.subject.vpc not in self.held:
-                self.flows[key] = owned
-
-    def _apply(self, steps: Plan) -> int:
-        """Apply steps in one bundle, or VPC by VPC where that cannot keep a held one apart."""
+    def _apply(self, steps: Plan, desired: Desired) -> int:
+        """Apply steps in one bundle, or VPC by VPC if the switch refuses it without naming a flow."""
         if not steps:
             return 0
-        givers = {self.flows[o.row.key].subject.vpc for o in (*steps.add, *steps.change) if self._owner_changes(o)}
-        if givers:
-            return self._apply_apart(steps, givers)
         try:
             return self._apply_once(steps)
         except (SwitchDisconnected, SwitchTimeout):
             raise
         except SwitchError as exc:
             log.error("%s; trying each VPC alone", exc)
-            return self._apply_apart(steps, set())
+            return self._apply_apart(steps, desired)
 
-    def _apply_apart(self, steps: Plan, first: set[str]) -> int:
-        """Apply the host's flows, then VPC by VPC, those in ``first`` before the others that take over from them."""
-        vpcs = {o.subject.vpc for o in (*steps.add, *steps.change)} | {self._vpc_of(row) for row in steps.remove}
+    def _attempt(self, steps: Plan) -> bool:
+        """Apply steps in which VPCs take over from each other, all or nothing; false if the switch refuses."""
+        count = sum(steps.counts.values())
+        result = self.switch.apply_bundle(lambda bundle_id, xid: encode_plan(steps, bundle_id, xid), count)
+        if result.committed:
+            self._record(steps)
+        return result.committed
+
+    def _apply_apart(self, steps: Plan, desired: Desired) -> int:
+        """Apply the host's flows, then VPC by VPC, each once nobody else has flows in its networks any more."""
         changed = self._apply_once(Plan(strays=steps.strays)) if steps.strays else 0
-        for vpc in sorted(vpcs, key=lambda name: (name != "", name not in first, name)):
-            part = Plan(
-                add=tuple(o for o in steps.add if o.subject.vpc == vpc),
-                change=tuple(o for o in steps.change if o.subject.vpc == vpc),
-                remove=tuple(row for row in steps.remove if self._vpc_of(row) == vpc),
-            )
-            taken = {self.flows[o.row.key].subject.vpc for o in (*part.add, *part.change) if self._owner_changes(o)}
-            if blockers := sorted(taken & self.held.keys()):
-                self._hold(vpc, Hold(f"waits for VPC {blockers[0]}, which is held and still uses what moves here"))
-                continue
+        contested = bool(self._blockers(steps))
+        waiting = sorted(self._vpcs(steps) | self._claims.keys() & self._blockers(steps).keys())
+        while waiting:
+            blockers = self._blockers(steps) if contested else {}
+            vpc = next((name for name in waiting if not blockers.get(name)), None)
+            if vpc is None:
+                for name in waiting:
+                    other = min(blockers[name])
+                    self._hold(name, Hold(f"waits for VPC {other}, which still has flows where this one goes"))
+                break
+            waiting.remove(vpc)
             try:
-                changed += self._apply_once(part)
+                changed += self._apply_once(self._part(steps, vpc))
             except (SwitchDisconnected, SwitchTimeout):
                 raise
             except SwitchError as exc:
                 self._hold(vpc, Hold(str(exc)))
+            if contested and vpc not in self.held:
+                self._reassign(desired, vpc)
         return changed
+
+    def _part(self, steps: Plan, vpc: str) -> Plan:
+        return Plan(
+            add=tuple(o for o in steps.add if o.subject.vpc == vpc),
+            change=tuple(o for o in steps.change if o.subject.vpc == vpc),
+            remove=tuple(row for row in steps.remove if self._vpc_of(row) == vpc),
+        )
+
+    def _vpcs(self, steps: Plan) -> set[str]:
+        return {o.subject.vpc for o in (*steps.add, *steps.change)} | {self._vpc_of(row) for row in steps.remove}
+
+    def _blockers(self, steps: Plan) -> dict[str, set[str]]:
+        """By VPC, the others that have flows in its networks, or flows that ``steps`` would overwrite.
+
+        Flows of two VPCs in one network, even for a moment, would let one tenant's frames reach the other.
+        """
+        users: dict[int, set[str]] = {}
+        for owned in self.flows.values():
+            at = _vni_index(owned.row.template)
+            if at is not None:
+                users.setdefault(owned.row.values[at], set()).add(owned.subject.vpc)
+        found = {
+            vpc: {user for vni in vnis for user in users.get(vni, ())} - {vpc, ""} for vpc, vnis in self._claims.items()
+        }
+        for owned in (*steps.add, *steps.change):
+            if self._owner_changes(owned) and owned.subject.vpc:
+                found.setdefault(owned.subject.vpc, set()).add(self.flows[owned.row.key].subject.vpc)
+        return {vpc: others - {""} for vpc, others in found.items() if others - {""}}
+
+    def _reassign(self, desired: Desired, giver: str | None = None) -> None:
+        """Note the new owners of flows that stayed the same while their network went from ``giver`` to another VPC.
+
+        Left out, that is every VPC that is not held.
+        """
+        for key, owned in self.flows.items():
+            vpc = owned.subject.vpc
+            if vpc == giver or (giver is None and vpc not in self.held):
+                wanted = desired.flows.get(key)
+                if wanted is not None and wanted.row == owned.row:
+                    self.flows[key] = wanted
 
     def _apply_once(self, steps: Plan) -> int:
         """One bundle; takes note of what it changed and of the VPCs that had to be left out."""
         outcome = apply_plan(self.switch, steps, self._owner)
-        applied = outcome.applied
+        self._record(outcome.applied)
+        for vpc, refused in outcome.refused.items():
+            self._hold(vpc, _refusal(refused))
+        return sum(outcome.applied.counts.values())
+
+    def _record(self, applied: Plan) -> None:
         for row in applied.remove:
             self.flows.pop(row.key, None)
         for owned in (*applied.add, *applied.change):
             self.flows[owned.row.key] = owned
         if applied.strays:
             self._strays = ()
-        for vpc, refused in outcome.refused.items():
-            self._hold(vpc, _refusal(refused))
-        return len(applied.add) + len(applied.change) + len(applied.remove) + len(applied.strays)
 
     def _hold(self, vpc: str, hold: Hold) -> None:
         self.held[vpc] = hold
@@ -161,6 +229,13 @@ class Enforcer:
     def _owner_changes(self, owned: Owned) -> bool:
         present = self.flows.get(owned.row.key)
         return present is not None and present.subject.vpc != owned.subject.vpc
+
+
+@functools.cache
+def _vni_index(template: FlowTemplate) -> int | None:
+    """Which of a template's values is a VNI."""
+    places = (i for i, param in enumerate(template.params) if param.field in {fields.NET, fields.TUN_ID})
+    return next(places, None)
 
 
 def _refusal(refused: Refused) -> Hold:

@@ -103,8 +103,9 @@ class Reconciler:
 
     def start(self) -> Reconciler:
         """Start; nothing happens to the switch before the first facts."""
-        for state in self._states.values():
+        for vpc, state in self._states.items():
             self.compiler.put_vpc(state)
+            self.enforcer.claim(vpc, _vnis(state))
         self.switch.on_connect(lambda _generation: self._poke())
         self.switch.on_disconnect(self._lost)
         for thread in self._threads:
@@ -200,8 +201,6 @@ class Reconciler:
             return True  # a connection wakes us
         try:
             self._enforce(delta, generation)
-            if len({vpc for change in changes for vpc in change.states}) > 1:
-                self.enforcer.reassign(self.compiler.desired)
         except SwitchError as exc:
             self._synced_generation = 0
             self._report(fault=str(exc))
@@ -268,10 +267,11 @@ class Reconciler:
 
     def _take(self, change: Change) -> None:
         for vpc, state in change.states.items():
-            if state is None:
-                self._states.pop(vpc, None)
-            else:
+            before = self._states.pop(vpc, None)
+            if state is not None:
                 self._states[vpc] = state
+            if before is None or state is None or before.networks is not state.networks:
+                self.enforcer.claim(vpc, _vnis(state))
             if self._broken.pop(vpc, None) is not None:
                 self._synced_generation = 0
                 if state is not None:
@@ -360,6 +360,10 @@ class Reconciler:
             self._repairs += len(differences)
             self._synced_generation = 0
             self._poke()
+
+
+def _vnis(state: VpcState | None) -> frozenset[int]:
+    return frozenset(network.vni or 0 for network in state.networks.values()) if state is not None else frozenset()
 
 
 def _run(function: Callable[[], T], future: Future[T]) -> None:

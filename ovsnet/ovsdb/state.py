@@ -78,7 +78,7 @@ class StateView:
         """A row was created, changed or deleted."""
         if table == "Interface":
             self._parsed.pop(row, None)
-        elif table in {"Bridge", "Port", "Open_vSwitch"}:
+        elif table in {"Bridge", "Port"}:
             self._stale_members = True
 
     def build(self, tables: Mapping[str, Any]) -> SwitchState:
@@ -91,7 +91,7 @@ class StateView:
         if self._stale_members:
             rows = [] if ours is None else [interface for port in ours.ports for interface in port.interfaces]
             self._members = [row.uuid for row in rows]
-            self._parsed = {}
+            self._parsed = {key: self._parsed[key] for key in self._members if key in self._parsed}
             self._stale_members = False
         interfaces = self._interfaces(tables["Interface"].rows)
         bound, conflicts = bind(interface for interface in interfaces if interface.iface_id)

@@ -230,6 +230,25 @@ def test_refused_flow_is_confined_to_its_vpc(host: AgentHost) -> None:
     assert host.client.ready()["ready"]
 
 
+def test_vpc_waits_for_a_held_one_that_has_its_vni(host: AgentHost) -> None:
+    host.start("--audit-interval", "300")
+    host.plug("shop", 1)
+    host.client.put(state("shop"), wait=5)
+    until(lambda: host.client.port("shop", "p1")["enforced"])
+    good = host.flows()
+    limit(host, 40, len([line for line in good if "table=40," in line]) + 4)
+    give = {"op": "put", "vpc": "shop", "body": state("shop", 2, vni=7001, remote=30)}
+    take = {"op": "put", "vpc": "club", "body": state("club", vni=5001)}
+    answer = host.client.batch([give, take], wait=5)
+    assert "refused" in answer["vpcs"]["shop"]["held"]
+    assert answer["vpcs"]["club"]["held"].startswith("waits for VPC shop")
+    assert host.flows() == good, "no tenant gets another's flows"
+    limit(host, 40, None)
+    host.client.put(state("shop", 3, vni=7001), wait=5)
+    assert {name: vpc["enforced"] for name, vpc in host.client.vpcs().items()} == {"shop": 3, "club": 1}
+    assert len(host.flows()) == host.client.host()["flows"]
+
+
 def test_foreign_bridge_ends_the_agent_with_one_line(host: AgentHost) -> None:
     host.ovs.vsctl("add-br", "br-int", "--", "set-controller", "br-int", "tcp:127.0.0.1:6653")
     done = subprocess.run(host.argv(), capture_output=True, text=True, timeout=20, check=False)
