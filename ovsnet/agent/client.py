@@ -32,6 +32,8 @@ class AgentError(UserError):
 class AgentUnreachable(UserError):
     """Nobody answers on the agent's socket."""
 
+    exit_code = 3
+
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path, timeout: float) -> None:

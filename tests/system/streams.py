@@ -46,15 +46,15 @@ class Streams:
 
     def lost(self, pair: Pair, start: float = 0.0, end: float = FOREVER) -> int:
         """Frames of a pair sent between two moments that never arrived."""
-        return sum(not arrived for sent, arrived in self._fates(pair) if start <= sent < end)
+        return sum(not arrived for sent, arrived in self.fates(pair) if start <= sent < end)
 
     def delivered(self, pair: Pair, start: float = 0.0, end: float = FOREVER) -> int:
         """Frames of a pair sent between two moments that arrived."""
-        return sum(arrived for sent, arrived in self._fates(pair) if start <= sent < end)
+        return sum(arrived for sent, arrived in self.fates(pair) if start <= sent < end)
 
     def sent(self, pair: Pair, start: float = 0.0, end: float = FOREVER) -> int:
         """Frames of a pair sent between two moments."""
-        return sum(start <= sent < end for sent, _ in self._fates(pair))
+        return sum(start <= sent < end for sent, _ in self.fates(pair))
 
     def strays(self) -> int:
         """Copies beyond the first, and copies at anybody but the destination."""
@@ -63,7 +63,7 @@ class Streams:
 
     def outage(self, pair: Pair, start: float = 0.0, end: float = FOREVER) -> tuple[float, float]:
         """The longest stretch without a frame that arrived: (the moment of the last one before, seconds)."""
-        arrived = [sent for sent, ok in self._fates(pair) if ok and start <= sent < end]
+        arrived = [sent for sent, ok in self.fates(pair) if ok and start <= sent < end]
         gaps = [(after - before, before) for before, after in itertools.pairwise(arrived)]
         length, at = max(gaps, default=(FOREVER, start))
         return at, length
@@ -72,7 +72,8 @@ class Streams:
         """Whether a frame sent after a moment has arrived already."""
         return any(sent > moment and self._heard[number, pair[1]] for sent, number in list(self._sent[pair])[-200:])
 
-    def _fates(self, pair: Pair) -> list[tuple[float, bool]]:
+    def fates(self, pair: Pair) -> list[tuple[float, bool]]:
+        """Every frame of a pair so far: the moment it was sent, and whether it arrived."""
         return [(sent, self._heard[number, pair[1]] > 0) for sent, number in list(self._sent[pair])]
 
     def _run(self) -> None:

@@ -38,7 +38,7 @@ vpcs:
       web2: {network: web, host: hv2, ips: [192.168.1.12, "2001:db8:1::12"]}
       web3: {network: web, host: hv2, ips: [192.168.1.13, "2001:db8:1::13"]}
   club:
-    networks: {web: {vni: 6001, subnets: *subnets}}
+    networks: {web: {subnets: *subnets}}
     ports:
       web1: {network: web, host: hv1, ips: [192.168.1.11, "2001:db8:1::11"]}
       bar: {network: web, host: hv2, ips: [192.168.1.22, "2001:db8:1::22"]}
@@ -188,8 +188,7 @@ def test_an_agent_that_is_late(desk: Desk, lab: Lab) -> None:
         late = desk("apply", str(desk.model), "--lab", lab.name, "--wait", "1.5", code=1)
     finally:
         os.kill(pid, signal.SIGCONT)
-    assert late.stdout.startswith("hv1: ")
-    assert "OpenFlow connection" in late.stdout
+    assert "hv1: on its way to the switch" in late.stdout or "hv1: no OpenFlow connection" in late.stdout
     assert "hv2: enforced" in late.stdout
     until(lambda: all(one["ready"] for one in desk.json("status", "--lab", lab.name).values()))
 
@@ -229,8 +228,8 @@ def test_trace_of_what_is_not_delivered(desk: Desk, lab: Lab, target: str) -> No
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (("trace", "web9", "shop/web1"), "no port web9"),
-        (("trace", "shop/web1", "web9"), "no port web9"),
+        (("trace", "web9", "shop/web1"), "There is no port 'web9'"),
+        (("trace", "shop/web1", "web9"), "There is no port 'web9'"),
         (("trace", "shop/web1", "192.168.1"), "192.168.1"),
         (("trace", "shop/web1", "192.168.1.300"), "192.168.1.300"),
         (("trace", "shop/web1", "fe80::zz"), "fe80::zz"),
@@ -240,7 +239,7 @@ def test_trace_of_what_is_not_delivered(desk: Desk, lab: Lab, target: str) -> No
         (("plan", "/no/such/model.yaml"), "/no/such/model.yaml"),
         (("status", "--socket", "/no/such.sock", "--lab", "x"), "exclude each other"),
     ],
-    ids=" ".join,
+    ids=lambda one: " ".join(one) if isinstance(one, tuple) else "",
 )
 def test_mistakes(desk: Desk, lab: Lab, argv: tuple[str, ...], message: str) -> None:
     assert message in desk(*argv, code=2).stderr
