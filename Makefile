@@ -2,7 +2,10 @@
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 RUN = PYTHONPATH=. $(PYTHON) -m
 
-.PHONY: check format bench docs
+.PHONY: help check format bench docs
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\): ## /\1\t/p' Makefile
 
 check: ## format, lint, types, generated pages fresh, fast tests
 	$(RUN) ruff format --check .
