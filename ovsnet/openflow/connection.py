@@ -118,7 +118,7 @@ class Connection:
         self._listener = listener
         self._lock = threading.Lock()  # guards _session, its socket's life and what it is yet to send
         self._session: Session | None = None
-        self._busy = 0
+        self._patience: list[float] = []
         self._stopping = False
         self._selector = selectors.DefaultSelector()
         self._wake_in, self._wake_out = socket.socketpair()
@@ -173,15 +173,18 @@ class Connection:
                 session.sock.shutdown(socket.SHUT_RDWR)
 
     @contextlib.contextmanager
-    def busy(self) -> Iterator[None]:
-        """While inside, the switch may be silent for ``busy_timeout``: it works for us."""
+    def busy(self, messages: int | None = None) -> Iterator[None]:
+        """While inside, the switch may be silent for longer: it works for us, on so many messages (None: on a dump)."""
+        patience = self.timing.busy_timeout
+        if messages is not None:
+            patience = min(patience, self.timing.probe_timeout + messages * self.timing.busy_per_message)
         with self._lock:
-            self._busy += 1
+            self._patience.append(patience)
         try:
             yield
         finally:
             with self._lock:
-                self._busy -= 1
+                self._patience.remove(patience)
             self._wake()  # its patience is shorter again
 
     def _wake(self) -> None:
@@ -315,11 +318,10 @@ class Connection:
         return self._death(session, session.probe_sent)
 
     def _death(self, session: Session, probe_sent: float) -> float:
-        timing = self.timing
-        if self._busy:
-            return session.last_progress + timing.busy_timeout
+        with self._lock:
+            patience = max(self._patience, default=self.timing.probe_timeout)
         # Measured from the probe too: a process that did not run for a while owes the peer the time to answer.
-        return max(session.last_progress + timing.probe_timeout, probe_sent + timing.probe_timeout - timing.probe_idle)
+        return max(session.last_progress, probe_sent - self.timing.probe_idle) + patience
 
     def _check_life(self, session: Session) -> None:
         now = time.monotonic()

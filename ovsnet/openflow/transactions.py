@@ -128,7 +128,7 @@ class Transactions:
             raise SwitchTimeout("another bundle is still under way")
         try:
             self._bundle = bundle = _Bundle(first_xid, count)
-            with self._connection.busy():
+            with self._connection.busy(count):
                 return self._transact(bundle, bundle_id, payload, deadline)
         finally:
             self._bundle = None

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from ovsnet.lab import host as hosts
@@ -128,6 +129,7 @@ def test_ovsdb_server_killed_and_started_again(lab: Lab, measured: Measured) -> 
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         took = noticed(lab, "ovsdb")
+        time.sleep(1.0)
         ovs.start_ovsdb()
         answered = time.monotonic()
         for pair in (LOCAL, OUT, IN):
@@ -157,13 +159,19 @@ def test_hanging_ovsdb_server(lab: Lab, measured: Measured) -> None:
     right(lab)
 
 
-def test_hanging_vswitchd(lab: Lab, measured: Measured) -> None:
+@pytest.mark.parametrize("when", ["idle", "a change on its way"])
+def test_hanging_vswitchd(lab: Lab, measured: Measured, when: str) -> None:
     with stopped(lab.ovs("hv1").vswitchd_pid):
+        if when != "idle":
+            with lab.agent("hv1") as client:
+                state = client.vpc("shop")
+                ports = {name: port for name, port in state.ports.items() if name != "c"}
+                client.put(msgspec.structs.replace(state, revision=state.revision + 1, ports=ports))
         took = noticed(lab, "openflow")
         time.sleep(1.0)
     back = until(lambda: seen(lab)["ready"])
     measured(f"noticed in {took:.2f} s, ready {back:.2f} s after it went on")
-    right(lab)
+    right(Lab.up(lab.model, lab.name))
 
 
 def test_openflow_connection_cut_under_traffic(lab: Lab, measured: Measured) -> None:
