@@ -253,6 +253,13 @@ def test_interface_renamed(lab: Lab) -> None:
     until(lambda: bound_to(lab, "shop/b")[0] == tap)
 
 
+def test_lab_up_plugs_in_again_what_somebody_unplugged(lab: Lab) -> None:
+    lab.ovs("hv1").vsctl("del-port", lab.port("shop/b").tap)
+    until(lambda: bound_to(lab, "shop/b") == (None, None))
+    right(Lab.up(lab.model, lab.name))
+    assert bound_to(lab, "shop/b")[0] == lab.port("shop/b").tap
+
+
 @pytest.mark.parametrize("host", ["hv1", "hv2"])
 def test_second_interface_with_the_same_id_changes_nothing(lab: Lab, host: str) -> None:
     """On the declared host it is a conflict, on another one it is misplaced; both are told."""
