@@ -94,9 +94,23 @@ def tell(
 
     def say(host: str, client: AgentClient) -> Any:
         operations = delivery.operations.get(host, [])
-        return client.batch(operations, wait=wait, adopt=adopt) if operations else {"changed": False, "reason": None}
+        if operations:
+            return client.batch(operations, wait=wait, adopt=adopt)
+        return {"changed": False, "reason": _unenforced(client, delivery.revisions, wait)}
 
     return _everywhere(sockets, say, timeout)
+
+
+def _unenforced(client: AgentClient, revisions: Mapping[str, int], wait: float) -> str | None:
+    """Why a host that holds the revisions already does not enforce them, after waiting for it; ``None``: it does."""
+    if wait:
+        client.batch([], wait=wait)
+    vpcs = client.vpcs()
+    late = [vpc for name, vpc in vpcs.items() if name in revisions and vpc["enforced"] != revisions[name]]
+    if not late:
+        return None
+    held = [vpc["held"]["reason"] for vpc in late if vpc["held"]]
+    return "; ".join(held or client.ready()["reasons"]) or "on its way to the switch"
 
 
 def _everywhere(

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from ovsnet.trace import Hop, Place
 
 AGENT_SOCKET = Path("/run/ovsnet/agent.sock")
+TRACE_WITHIN = 5
+"""Seconds that a switch may take for its own trace of a packet."""
+Tracer = Callable[[str], tuple[bool, str]]
+"""Asks a switch to trace a flow: whether it answered, and what it, or ovs-appctl, says."""
 
 LabName = Annotated[str | None, typer.Option("--lab", help="A running lab's name; left out: the only one there is.")]
 Socket = Annotated[
@@ -64,15 +68,17 @@ class Sight:
 
     model: Model
     places: Mapping[str, Place]
-    switches: Mapping[str, Callable[[str], str]]
+    switches: Mapping[str, Tracer]
 
     def compare(self, hop: Hop) -> tuple[str, str]:
-        """``agrees`` or ``differs`` with the output of the switch's own ofproto/trace; empty without a switch."""
+        """``agrees``, ``differs`` or ``no answer``, with what the switch's own trace says; empty without a switch."""
         from ovsnet.trace import agrees, ofproto_flow
 
         if hop.host not in self.switches:
             return "", ""
-        output = self.switches[hop.host](ofproto_flow(hop.packet))
+        answered, output = self.switches[hop.host](ofproto_flow(hop.packet))
+        if not answered:
+            return "no answer", output
         return ("agrees" if agrees(hop, output) else "differs"), output
 
 
@@ -94,7 +100,7 @@ def sight(files: list[Path] | None, lab: str | None, socket: Path | None, site: 
     return Sight(model, places(model, facts), switches)
 
 
-def _look(reached: Mapping[str, Path]) -> tuple[list[Any], dict[str, Facts], dict[str, Callable[[str], str]]]:
+def _look(reached: Mapping[str, Path]) -> tuple[list[Any], dict[str, Facts], dict[str, Tracer]]:
     from ovsnet.agent.client import AgentClient
 
     held, facts, switches = [], {}, {}
@@ -109,17 +115,17 @@ def _look(reached: Mapping[str, Path]) -> tuple[list[Any], dict[str, Facts], dic
     return held, facts, switches
 
 
-def _tracer(bridge: str, ovsdb: str) -> Callable[[str], str]:
+def _tracer(bridge: str, ovsdb: str) -> Tracer:
     """Ask the vswitchd beside an OVSDB socket for its own trace."""
     control = Path(ovsdb.removeprefix("unix:")).parent / "ovs-vswitchd.ctl"
 
-    def ask(flow: str) -> str:
+    def ask(flow: str) -> tuple[bool, str]:
         target = str(control) if control.exists() else "ovs-vswitchd"
         done = subprocess.run(
-            ["ovs-appctl", "-t", target, "ofproto/trace", bridge, flow],
-            capture_output=True, text=True, check=False, timeout=30,
+            ["ovs-appctl", f"--timeout={TRACE_WITHIN}", "-t", target, "ofproto/trace", bridge, flow],
+            capture_output=True, text=True, check=False,
         )  # fmt: skip
-        return done.stdout + done.stderr
+        return done.returncode == 0, done.stdout + done.stderr
 
     return ask
 

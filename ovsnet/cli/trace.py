@@ -31,7 +31,7 @@ def trace_command(
     """Follow one packet through the compiled tables, and name the model object that decides.
 
     Where a switch is there (a running lab), its own ofproto/trace is asked too, and any difference is shown.
-    Exit code 0: delivered; 1: not.
+    Exit code 0: delivered; 1: not, or the switch differs or does not answer.
 
     Examples: ovsnet trace shop/web1 shop/db1 --tcp 3306 · ovsnet trace web1 192.168.1.99 -m model.yaml
     """
@@ -50,7 +50,7 @@ def trace_command(
         print_json(_data(found, compared))
     else:
         _print(found, compared)
-    if not found.delivered or any(word == "differs" for word, _ in compared):
+    if not found.delivered or any(word in _DOUBTS for word, _ in compared):
         raise typer.Exit(EXIT_NO)
 
 
@@ -83,13 +83,14 @@ def _print(found: Trace, compared: list[tuple[str, str]]) -> None:
     for hop, (word, output) in zip(found.hops, compared, strict=True):
         out.print(f"[bold]{hop.host}[/bold]  {hop.what}  [dim]{_SWITCH[word]}[/dim]")
         _print_steps(hop)
-        if word == "differs":
+        if word in _DOUBTS:
             out.print(output, markup=False)
     colour = "green" if found.delivered else "red"
     out.print(f"[{colour}]{found.reason}[/{colour}]  [dim](decided by {found.decided_by})[/dim]")
 
 
-_SWITCH = {"agrees": "the switch agrees", "differs": "THE SWITCH DIFFERS:", "": ""}
+_DOUBTS = {"differs": "THE SWITCH DIFFERS:", "no answer": "THE SWITCH DOES NOT ANSWER:"}
+_SWITCH = {"agrees": "the switch agrees", "": "", **_DOUBTS}
 
 
 def _print_steps(hop: Hop) -> None:

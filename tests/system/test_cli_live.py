@@ -188,7 +188,7 @@ def test_an_agent_that_is_late(desk: Desk, lab: Lab) -> None:
         late = desk("apply", str(desk.model), "--lab", lab.name, "--wait", "1.5", code=1)
     finally:
         os.kill(pid, signal.SIGCONT)
-    assert "hv1: on its way to the switch" in late.stdout or "hv1: no OpenFlow connection" in late.stdout
+    assert re.search("^hv1: .*no answer for", late.stdout, re.MULTILINE)
     assert "hv2: enforced" in late.stdout
     until(lambda: all(one["ready"] for one in desk.json("status", "--lab", lab.name).values()))
 
@@ -263,6 +263,32 @@ def test_a_switch_that_differs_is_shown(desk: Desk, lab: Lab) -> None:
     assert "priority 999" in found["hops"][1]["ofproto_trace"]
     assert red["as_declared"] < red["total"]
     desk(*where)
+
+
+@pytest.mark.parametrize("how", ["killed", "hanging"])
+def test_a_switch_that_does_not_answer(desk: Desk, lab: Lab, how: str) -> None:
+    pid = lab.ovs("hv2").vswitchd_pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL if how == "killed" else signal.SIGSTOP)
+    try:
+        found = desk.json("trace", "shop/web1", "shop/web2", "--lab", lab.name, code=1)
+        assert [(hop["host"], hop["switch"]) for hop in found["hops"]] == [
+            ("hv1", "agrees"),
+            ("hv1", "agrees"),
+            ("hv2", "no answer"),
+        ]
+        assert "THE SWITCH DOES NOT ANSWER" in desk("trace", "shop/web1", "shop/web2", "--lab", lab.name, code=1).stdout
+        # Nothing is new, and yet it is not in force.
+        again = desk("apply", str(desk.model), "--lab", lab.name, "--wait", "0.3", code=1).stdout
+        assert "hv1: nothing to do" in again
+        assert "hv2: no OpenFlow connection" in again
+    finally:
+        if how == "hanging":
+            os.kill(pid, signal.SIGCONT)
+    if how == "killed":
+        desk("lab", "up", str(desk.model), "--name", lab.name)
+    assert "hv2: nothing to do" in desk("apply", str(desk.model), "--lab", lab.name).stdout
+    assert desk.json("lab", "test", "--name", lab.name)["ok"]
 
 
 def test_two_labs_side_by_side(desk: Desk, lab: Lab) -> None:
