@@ -59,9 +59,14 @@ def seen(lab: Lab, host: str = "hv1") -> Any:
 
 
 def noticed(lab: Lab, what: str) -> float:
-    """Seconds until the agent says that it has lost ``what``."""
-    took = until(lambda: not seen(lab)["connected"][what])
-    assert took < NOTICED
+    """Seconds in which the agent still said that it has its connection to ``what``."""
+    start = asked = time.monotonic()
+    took = 0.0
+    while seen(lab)["connected"][what]:
+        took = asked - start  # however long a busy machine took over the answer
+        assert took < NOTICED
+        time.sleep(0.01)
+        asked = time.monotonic()
     with lab.agent("hv1") as client:
         assert not client.ready()["ready"]
     return took
@@ -122,6 +127,7 @@ def test_vswitchd_killed_and_started_again(lab: Lab, measured: Measured) -> None
 
 
 def test_ovsdb_server_killed_and_started_again(lab: Lab, measured: Measured) -> None:
+    """Without its database ovs-vswitchd's main thread does nothing, and it is what polls a user-space datapath."""
     ovs = lab.ovs("hv1")
     with Streams(lab, [LOCAL, OUT, IN]) as streams:
         time.sleep(0.3)
