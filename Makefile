@@ -2,19 +2,23 @@
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 RUN = PYTHONPATH=. $(PYTHON) -m
 
-.PHONY: help check format bench docs
+.PHONY: help tools check format bench docs
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\): ## /\1\t/p' Makefile
 
-check: ## format, lint, types, generated pages fresh, fast tests
+tools:
+	@$(PYTHON) -c 'import mypy, pytest, ruff' 2>/dev/null || \
+	  { echo "The tools are not there yet: run sudo ./test once, or $(PYTHON) -m pip install -e '.[lab,dev]'." >&2; exit 2; }
+
+check: tools ## format, lint, types, generated pages fresh, fast tests
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) mypy
 	PYTHONPATH=. $(PYTHON) scripts/generate_docs.py --check
 	$(RUN) pytest -q -m "not slow and not vm" tests/unit tests/golden
 
-format: ## let ruff rewrite what it can
+format: tools ## let ruff rewrite what it can
 	$(RUN) ruff format .
 	$(RUN) ruff check --fix .
 
