@@ -57,6 +57,7 @@ def apply_command(
     Example: ovsnet apply model.yaml --lab demo
     """
     from ovsnet.agent.deliver import tell
+    from ovsnet.lab.topology import lab_home
 
     reached, delivery = _prepare(model, lab, socket, site, write=True)
     answers = tell(reached, delivery, wait=wait, adopt=adopt)
@@ -69,6 +70,10 @@ def apply_command(
             state = late.get(host) or ("enforced" if answer["changed"] else "nothing to do")
             out.print(f"{host}: {state}", style="red" if host in late else None, markup=False)
         out.print(", ".join(f"{vpc} @ {revision}" for vpc, revision in delivery.revisions.items()), markup=False)
+        if any(path.is_relative_to(lab_home()) for path in reached.values()):
+            out.print(
+                "The lab's workloads stay as they are; `ovsnet lab up` brings them to the model too.", style="dim"
+            )
     if late:
         raise typer.Exit(EXIT_NO)
 

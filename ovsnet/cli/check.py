@@ -34,7 +34,8 @@ def check_command(model: ModelFiles, site: SiteFile = None, as_json: AsJson = Fa
     if as_json:
         print_json({"ok": True, **summary})
         return
-    counts = [f"{summary[key]} {key}" for key in ("hosts", "vpcs", "networks", "ports", "unplaced")]
+    counted = [(summary[key], key) for key in ("hosts", "vpcs", "networks", "ports", "unplaced")]
+    counts = [f"{number} {key.removesuffix('s') if number == 1 else key}" for number, key in counted]
     write(f"{declared.name}: {', '.join(counts)}.\n")
     if summary["unassigned"]:
         count = len(summary["unassigned"])

@@ -6,12 +6,11 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 
 from ovsnet.errors import UserError
-from ovsnet.lab.topology import Topology, lab_dir
+from ovsnet.lab.topology import Topology, lab_dir, lab_home
 from ovsnet.model.types import Model
 
 
@@ -82,7 +81,7 @@ def locked(lab: str) -> Iterator[None]:
 def labs() -> list[str]:
     """The names of the labs of this machine that have a record."""
     found = []
-    for path in sorted(Path(os.environ.get("OVSNET_LAB_DIR", "/run/ovsnet-lab")).glob("*/lab.json")):
+    for path in sorted(lab_home().glob("*/lab.json")):
         with contextlib.suppress(OSError, msgspec.MsgspecError):
             found.append(msgspec.json.decode(path.read_bytes(), type=Record).name)
     return found

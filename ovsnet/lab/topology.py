@@ -65,11 +65,16 @@ class Topology(msgspec.Struct, frozen=True):
     workloads: dict[str, WorkloadSpec]
 
 
+def lab_home() -> Path:
+    """Where all labs keep their files: ``OVSNET_LAB_DIR``, by default /run/ovsnet-lab."""
+    return Path(os.environ.get("OVSNET_LAB_DIR", "/run/ovsnet-lab"))
+
+
 def lab_dir(lab: str) -> Path:
-    """The lab's directory, below ``OVSNET_LAB_DIR`` (default /run/ovsnet-lab). Raises UserError for a bad name."""
+    """The lab's directory, below ``lab_home``. Raises UserError for a bad name."""
     if not NAME.fullmatch(lab):
         raise UserError(f"{lab!r} is not a lab's name: lower-case letters, digits, '-' and '_', at most 63.")
-    return Path(os.environ.get("OVSNET_LAB_DIR", "/run/ovsnet-lab")) / short(lab, 32)
+    return lab_home() / short(lab, 32)
 
 
 def prefix(lab: str) -> str:
