@@ -218,9 +218,10 @@ def test_another_app_sees_what_the_switch_says(switch: OvsInstance) -> None:
         punt = wire_of(flow(9, port=OFP.OFPP_CONTROLLER))
         assert app.apply_bundle(payload([punt]), 1).committed
         frame = "0200000000020200000000010800" + "45000014000000000911000001020304" + "0a000009" + "00" * 26
-        switch.appctl("netdev-dummy/receive", "p1", frame)
         app.enforced({"shop": 4})
         until(lambda: ("enforced", {"shop": 4}) in watcher.seen)
+        switch.appctl("revalidator/wait")  # what the datapath has cached may still be from before
+        switch.appctl("netdev-dummy/receive", "p1", frame)
         until(lambda: any(item[0] == "packet" for item in watcher.seen))
         assert ("packet", 1, bytes.fromhex(frame)) in watcher.seen
         assert app.datapath is not None

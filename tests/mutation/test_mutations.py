@@ -12,15 +12,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 
+from ovsnet.lab.expectation import Frame
 from ovsnet.lab.ovs import OvsError
 from ovsnet.model.types import AllowedAddress, Host, Model, Network, Port, Subnet, Vpc
 from tests.mutation.mutants import Flow, Mutant, mutants, read_flows
+from tests.property import packets as p
 from tests.property.compiled import Installer
 from tests.property.frames import KINDS, arrivals, cases
 from tests.property.harness import VTEPS, Cloud
-from tests.property.reference import run, run_arrivals, run_strays
+from tests.property.reference import Case, run, run_arrivals, run_strays
 from tests.property.strategies import VRRP_MAC, port_id
 
 SUBNETS = (Subnet(cidr="10.0.0.0/24"), Subnet(cidr="2001:db8:1::/64"))
@@ -79,7 +82,9 @@ def fixed_model() -> Model:
         "p3": _port("blue", 3, "hv1"),
         "p4": _port("blue", 1, "hv1", network="db"),
     }
-    red = {"p0": _port("red", 0, "hv1"), "p2": _port("red", 2, "hv2")}
+    # The same MAC as blue's, and another address: only that tells whose neighbour advertisements are whose.
+    other = msgspec.structs.replace(_port("red", 0, "hv1"), ips=("10.0.0.11", "2001:db8:1::15"))
+    red = {"p0": other, "p2": _port("red", 2, "hv2")}
     networks = {"web": Network(vni=0x1388, subnets=SUBNETS), "db": Network(vni=0x1398, subnets=SUBNETS)}
     vpcs = {
         "blue": Vpc(networks=networks, ports=blue),
@@ -94,6 +99,19 @@ def _port(vpc: str, number: int, host: str, network: str = "web", **more: Any) -
     return Port(network=network, host=host, mac=f"02:00:00:00:00:1{number}", ips=ips, id=identity, **more)
 
 
+def rare() -> list[Case]:
+    """Frames that chance hardly ever makes: an advertisement that only one of the flow's fields gives away."""
+    own, peer = "02:00:00:00:00:10", "02:00:00:00:00:12"
+    to, target = "2001:db8:1::13", "2001:db8:1::11"
+    link = p.option(2, own)
+    namesake = p.ethernet(peer, own, p.IPV6, p.advertisement("2001:db8:1::15", to, target, link))
+    allowed = p.ethernet(peer, VRRP_MAC, p.IPV6, p.advertisement("2001:db8:1::99", to, target, link))
+    return [
+        Case("advertisement of the other tenant's address by its namesake", Frame("red/p0", namesake)),
+        Case("advertisement of the own MAC from the other one that is allowed", Frame("blue/p0", allowed)),
+    ]
+
+
 class Bench:
     """One switch as compiled, the frames that show what it does, and the means to make one flow wrong."""
 
@@ -101,7 +119,7 @@ class Bench:
         self.cloud, self.model, self.switch = cloud, fixed_model(), cloud.switches[HOST]
         self.switch.ofctl("del-flows", "br-int")  # so that the counters start afresh
         cloud.load(self.model, install, nd_responder=nd_responder)
-        frames = list(cases(self.model, SEED, ROUNDS[weak] * len(KINDS)))
+        frames = [*cases(self.model, SEED, ROUNDS[weak] * len(KINDS)), *rare()]
         coming = list(arrivals(self.model, SEED))
         strays = [case.frame for case in frames[: len(KINDS)]]
         self.probes: list[Callable[[], list[str]]] = [
