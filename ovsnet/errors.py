@@ -13,10 +13,18 @@ Path = tuple[str | int, ...]
 _PLAIN_STEP = re.compile(r"[A-Za-z0-9_-]+")
 
 
+EXIT_NO = 1
+"""The answer is no: not delivered, not as declared, not enforced in time."""
+EXIT_MISTAKE = 2
+"""The user's mistake: nothing was changed."""
+EXIT_UNAVAILABLE = 3
+"""An agent, a switch or a lab does not answer."""
+
+
 class UserError(Exception):
     """A user's mistake: one clear message with place, reason and remedy; the command line ends with ``exit_code``."""
 
-    exit_code = 2
+    exit_code = EXIT_MISTAKE
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

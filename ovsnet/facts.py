@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,3 @@ class Facts:
     def assumed(iface_ids: Iterable[str], *, nd_responder: bool = True) -> Facts:
         """Facts for looking at flows without a switch: tunnel port 1, the interfaces 2, 3, ... in the order given."""
         return Facts({iface: number for number, iface in enumerate(iface_ids, 2)}, 1, nd_responder)
-
-    def without(self, iface_id: str) -> Facts:
-        """The same facts with one interface unplugged."""
-        return replace(self, ofports={k: v for k, v in self.ofports.items() if k != iface_id})

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from ovsnet.errors import UserError
+from ovsnet.errors import EXIT_UNAVAILABLE, UserError
 from ovsnet.model.types import VpcState
 
 Data: TypeAlias = Any
@@ -32,7 +32,7 @@ class AgentError(UserError):
 class AgentUnreachable(UserError):
     """Nobody answers on the agent's socket."""
 
-    exit_code = 3
+    exit_code = EXIT_UNAVAILABLE
 
 
 class _UnixConnection(http.client.HTTPConnection):

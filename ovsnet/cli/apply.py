@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ovsnet.cli.common import EXIT_NO, AsJson, ModelFiles, SiteFile, console, print_json
+from ovsnet.cli.common import AsJson, ModelFiles, SiteFile, console, print_json
 from ovsnet.cli.live import LabName, Socket, progress_bar, sockets
+from ovsnet.errors import EXIT_NO
 
 if TYPE_CHECKING:
     from ovsnet.agent.deliver import Delivery

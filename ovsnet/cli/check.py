@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ovsnet.cli.common import EXIT_MISTAKE, AsJson, ModelFiles, SiteFile, print_json, write
+from ovsnet.cli.common import AsJson, ModelFiles, SiteFile, print_json, write
+from ovsnet.errors import EXIT_MISTAKE
 
 if TYPE_CHECKING:
     from ovsnet.model import Model

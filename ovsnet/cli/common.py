@@ -1,4 +1,4 @@
-"""What the commands share: output, options, exit codes."""
+"""What the commands share: output and options."""
 
 from __future__ import annotations
 
@@ -11,10 +11,6 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-EXIT_NO = 1  # the answer is no: not delivered, not as declared, not enforced in time
-EXIT_MISTAKE = 2  # the user's mistake: nothing was changed
-EXIT_UNAVAILABLE = 3  # an agent, a switch or a lab does not answer
 
 ModelFiles = Annotated[
     list[Path], typer.Argument(metavar="MODEL...", help="Model files or directories; several are one model.")

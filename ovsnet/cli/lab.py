@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ovsnet.cli.common import EXIT_NO, AsJson, ModelFiles, SiteFile, console, print_json, write
+from ovsnet.cli.common import AsJson, ModelFiles, SiteFile, console, print_json, write
 from ovsnet.cli.live import progress_bar
+from ovsnet.errors import EXIT_NO
 
 if TYPE_CHECKING:
     from ovsnet.lab.lab import Lab

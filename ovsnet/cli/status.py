@@ -6,8 +6,9 @@ from typing import Any
 
 import typer
 
-from ovsnet.cli.common import EXIT_NO, AsJson, console, print_json
+from ovsnet.cli.common import AsJson, console, print_json
 from ovsnet.cli.live import LabName, Socket, sockets
+from ovsnet.errors import EXIT_NO
 
 
 def status_command(lab: LabName = None, socket: Socket = None, as_json: AsJson = False) -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ovsnet.cli.common import EXIT_NO, AsJson, SiteFile, console, print_json
+from ovsnet.cli.common import AsJson, SiteFile, console, print_json
 from ovsnet.cli.live import LabName, Socket, sight
+from ovsnet.errors import EXIT_NO
 
 if TYPE_CHECKING:
     from ovsnet.trace import Hop, Trace

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ovsnet.agent import deliver as delivering
 from ovsnet.agent.client import AgentClient, AgentError, AgentUnreachable
-from ovsnet.errors import UserError
+from ovsnet.errors import EXIT_UNAVAILABLE, UserError
 from ovsnet.lab import host as hosts
 from ovsnet.lab.converge import Progress, in_parallel
 from ovsnet.lab.topology import HostSpec, Topology
@@ -24,7 +24,7 @@ _ANSWER = 30.0 * PATIENCE
 class LabError(UserError):
     """The lab's agents or switches do not do what they were told."""
 
-    exit_code = 3
+    exit_code = EXIT_UNAVAILABLE
 
 
 def socket_of(host: HostSpec) -> Path:

@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from ovsnet.errors import UserError
+from ovsnet.errors import EXIT_UNAVAILABLE, UserError
 
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 
@@ -17,7 +17,7 @@ SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 class OvsError(UserError):
     """An Open vSwitch process did not start, or a command to it failed."""
 
-    exit_code = 3
+    exit_code = EXIT_UNAVAILABLE
 
 
 class OvsInstance:

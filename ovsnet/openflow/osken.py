@@ -15,7 +15,6 @@ oxm_fields.generate(ofproto_v1_4.__name__)
 
 PROTOCOL: Any = ProtocolDesc(version=ofproto_v1_4.OFP_VERSION)
 PARSER: Any = ofproto_v1_4_parser
-OFPROTO: Any = ofproto_v1_4
 
 
 def match_of(fields: dict[str, Any]) -> Any:

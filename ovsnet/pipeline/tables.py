@@ -124,4 +124,3 @@ DELIVER = Table(
 
 TABLES: tuple[Table, ...] = (CLASSIFY, PORT_SECURITY, ND_SECURITY, ARP, ND, ND_REPLY, L2, DELIVER)
 BY_NAME: dict[str, Table] = {table.name: table for table in TABLES}
-BY_ID: dict[int, Table] = {table.id: table for table in TABLES}
