@@ -39,7 +39,6 @@ ROOMS = {
     "typer": {"cli"},
     "rich": {"cli", "lab"},
     "yaml": {"model"},
-    "netaddr": {"model"},
     "numpy": {"openflow"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
