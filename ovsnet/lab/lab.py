@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from ovsnet.model.types import Model
 
 _ANSWER_WITHIN = 60.0 * PATIENCE
 _ENFORCE_WITHIN = 30.0 * PATIENCE
+_REMOVALS = 5
 
 
 def _silent(step: str, done: int, total: int) -> None:
@@ -266,6 +268,16 @@ def down(name: str) -> list[str]:
 
 
 def _remove(name: str) -> list[str]:
+    """Remove what is the lab's, again while something is left: an interrupted step may still be making it."""
+    for _ in range(_REMOVALS):
+        foreign = _remove_once(name)
+        if not netns.names(prefix(name)) and not lab_dir(name).exists():
+            return []
+        time.sleep(0.2)
+    return foreign
+
+
+def _remove_once(name: str) -> list[str]:
     every = netns.names(prefix(name))
     placeholders = [one for one in every if netns.is_placeholder(one)]
     mine = [one for one in every if one not in placeholders and netns.marker_of(one) == marker(name)]
