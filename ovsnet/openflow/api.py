@@ -22,7 +22,7 @@ class Timing:
     probe_timeout: float = 0.9
     """Silence after which the peer is dead, an echo request being unanswered."""
     busy_timeout: float = 30.0
-    """The most while a bundle or a dump of ours is outstanding: a vswitchd that works on it answers nothing else."""
+    """The most while a bundle of ours is outstanding: a vswitchd that works on it answers nothing else."""
     busy_per_message: float = 0.0005
     """What each message of a bundle adds to ``probe_timeout``; some 50 times what an idle machine needs."""
     handshake_timeout: float = 5.0

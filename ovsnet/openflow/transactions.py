@@ -107,7 +107,7 @@ class Transactions:
     def dump_flows(self, cookie: int, mask: int, table: int, timeout: float) -> list[bytes]:
         """See SwitchPort.dump_flows."""
         xid = self._xid()
-        with _Waits(self, xid) as (waiter,), self._connection.busy():
+        with _Waits(self, xid) as (waiter,):
             self._send(self._session(), wire.flow_stats_request(xid, table, cookie, mask))
             waiter.wait(time.monotonic() + timeout, "a dump of the flows")
         if waiter.error is not None:

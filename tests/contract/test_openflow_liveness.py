@@ -134,6 +134,15 @@ def test_a_switch_that_hangs_is_noticed_though_a_few_flows_are_on_their_way(
     app.wait_connected(5)
 
 
+def test_a_switch_that_hangs_is_noticed_though_its_flows_were_asked_for(app: OvsnetApp, switch: OvsInstance) -> None:
+    with Stopped(switch):
+        start = time.monotonic()
+        with pytest.raises(SwitchDisconnected, match="no answer"):
+            app.dump_flows(timeout=3)
+        assert time.monotonic() - start < 1.1
+    app.wait_connected(5)
+
+
 def test_a_bundle_that_times_out_leaves_nothing(app: OvsnetApp, switch: OvsInstance) -> None:
     switch.ofctl("del-flows", "br-int")
     with Stopped(switch), pytest.raises(SwitchTimeout):
