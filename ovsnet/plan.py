@@ -51,8 +51,7 @@ class Plan:
 def plan(desired: Desired, actual: Actual, *, keep: Collection[Key] = ()) -> Plan:
     """What leads from ``actual`` to ``desired``; flows with a key in ``keep`` are left as they are.
 
-    A stray with the match of a desired flow needs no removal: adding replaces it (OpenFlow 1.4.1, 6.4). Since its
-    match is not understood, it is removed all the same, before the adds.
+    A stray is not understood, so it always goes, before the adds: it may have the match of a flow that is to be added.
     """
     have = actual.rows
     add, change = [], []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
 from ovsnet.facts import Facts
@@ -26,9 +27,14 @@ _FIRST_FRAGMENT = Match(f.IP_FRAG, 1)
 MLD_TYPES = (131, 132, 143)  # report, done (RFC 2710), version 2 report (RFC 3810)
 
 
-def _check(name: str, priority: int, match: tuple[Match, ...], to: t.Table | None, doc: str) -> FlowTemplate:
+def _check(
+    name: str, priority: int, match: tuple[Match, ...], to: t.Table | None, doc: str, table: t.Table = t.PORT_SECURITY
+) -> FlowTemplate:
     actions = (Goto(to),) if to else ()
-    return FlowTemplate(name, "port_security", t.PORT_SECURITY, priority, match, actions, doc)
+    return FlowTemplate(name, "port_security", table, priority, match, actions, doc)
+
+
+_inside = functools.partial(_check, table=t.ND_SECURITY)
 
 
 _ARP_SENDER = (*_SENDER, _ARP, Match(f.ARP_SHA, "mac"))
@@ -112,11 +118,6 @@ OPEN_ND = _check(
     "`port_security: false`: solicitations unchecked.",
 )  # fmt: skip
 OPEN = _check("open", 50, _UNTAGGED, t.L2, "`port_security: false`: everything else that is untagged.")
-
-
-def _inside(name: str, priority: int, match: tuple[Match, ...], to: t.Table | None, doc: str) -> FlowTemplate:
-    actions = (Goto(to),) if to else ()
-    return FlowTemplate(name, "port_security", t.ND_SECURITY, priority, match, actions, doc)
 
 
 _FROM = (*_PORT, Match(f.ETH_SRC, "mac"))
