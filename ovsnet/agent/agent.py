@@ -13,7 +13,6 @@ from pathlib import Path
 
 from ovsnet.agent.reconcile import AUDIT_EVERY, Reconciler, Status
 from ovsnet.agent.store import Store
-from ovsnet.agent.view import Change, HostView, Operation
 from ovsnet.compiler import Owned, compile_states
 from ovsnet.errors import UserError
 from ovsnet.facts import Facts
@@ -25,6 +24,8 @@ from ovsnet.openflow.process import SwitchProcess
 from ovsnet.ovsdb import Ovsdb, OvsdbError, SwitchState
 from ovsnet.pipeline.template import COOKIE_MASK, COOKIE_OWNER, Key
 from ovsnet.plan import Actual, Plan, plan
+from ovsnet.transport.changes import Operation
+from ovsnet.transport.view import Change, HostView
 
 log = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ from litestar.exceptions import HTTPException
 
 from ovsnet.agent import report
 from ovsnet.agent.agent import Agent, Ticket
-from ovsnet.agent.changes import Patch, PatchBody, Put, Withdraw
-from ovsnet.agent.view import ConflictError, Operation
 from ovsnet.errors import ModelError, UserError
 from ovsnet.model import VpcState, decode_state
 from ovsnet.openflow.errors import SwitchError
+from ovsnet.transport.changes import Operation, Patch, PatchBody, Put, Withdraw
+from ovsnet.transport.view import ConflictError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -16,9 +16,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ovsnet.agent.changes import Patch, Put
 from ovsnet.agent.enforce import Enforcer, Hold
-from ovsnet.agent.view import Change
 from ovsnet.compiler import HOST, Delta, HostCompiler, Subject
 from ovsnet.facts import Facts
 from ovsnet.model.types import VpcState
@@ -26,6 +24,8 @@ from ovsnet.openflow.api import SwitchPort
 from ovsnet.openflow.errors import SwitchError
 from ovsnet.pipeline import fields
 from ovsnet.pipeline.template import Row
+from ovsnet.transport.changes import Patch, Put
+from ovsnet.transport.view import Change
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -19,13 +19,12 @@ from pathlib import Path
 
 import msgspec
 
-from ovsnet.agent.changes import Patch, Put, Withdraw, patched
 from ovsnet.errors import UserError
 from ovsnet.model.types import VpcState
+from ovsnet.transport.changes import Operation, Patch, Put, Withdraw, patched
 
 log = logging.getLogger(__name__)
 
-Operation = Put | Patch | Withdraw
 SUFFIX = ".vpc"
 BATCH = "batch"
 CHECKSUM = 16

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ovsnet.model.types import AllowedAddress, Host, Labelled, Model, Network, Port, Subnet, Underlay, Vpc, VpcState
+from ovsnet.model.types import (
+    AllowedAddress,
+    Host,
+    Labelled,
+    Model,
+    Network,
+    Port,
+    RemoteEndpoint,
+    Subnet,
+    Underlay,
+    Vpc,
+    VpcState,
+)
 
 NAME_PATTERN = "^[a-z0-9][a-z0-9_-]{0,62}$"
 MAC_PATTERN = "^[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}$"
 CIDR_PATTERN = "^[0-9A-Fa-f.:]+/[0-9]{1,3}$"
 IP_PATTERN = "^[0-9A-Fa-f.:]+$"
 IP_OR_CIDR_PATTERN = "^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$"
+AGENT_PATTERN = "^(https://[^/ ]+|unix:/[^ ]+)$"
+WORKLOAD_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 UUID_PATTERN = "^[0-9A-Fa-f]{8}-?([0-9A-Fa-f]{4}-?){3}[0-9A-Fa-f]{12}$"
 
 
@@ -44,6 +58,12 @@ FIELDS: dict[tuple[type, str], Doc] = {
     ),
     (Underlay, "encapsulation"): Doc("How packets travel between hosts (geneve is reserved).", "vxlan"),
     (Host, "vtep"): Doc("The IPv4 or IPv6 address of the host's tunnel end.", "10.0.0.11", IP_PATTERN),
+    (Host, "agent"): Doc(
+        "Where a controller calls its agent: an https URL, or `unix:` and a socket's path; left out, the VTEP's "
+        "address and port 7443.",
+        "https://10.0.0.11:7443",
+        AGENT_PATTERN,
+    ),
     (Vpc, "tenant"): Doc("Whose it is; left out, the VPC's name.", "acme", NAME_PATTERN),
     (Vpc, "networks"): Doc("The VPC's L2 segments by name.", "{web: {vni: 5001}}", NAME_PATTERN),
     (Vpc, "ports"): Doc("The VPC's virtual NICs by name.", "{web1: {network: web, host: hv1}}", NAME_PATTERN),
@@ -73,6 +93,22 @@ FIELDS: dict[tuple[type, str], Doc] = {
         "6c1f2b9e-0d5a-4f6e-9a57-0c8f8f0e7f11",
         UUID_PATTERN,
     ),
+    (Port, "epoch"): Doc(
+        "Counts its placements; of two placements that disagree the higher one holds.", "3", least=0, most=2**53
+    ),
+    (Port, "moving_to"): Doc(
+        "The host that it is about to move to: what is sent to the port is delivered to both.", "hv2", NAME_PATTERN
+    ),
+    (Port, "workload"): Doc("The virtual machine or container whose NIC it is.", "vm-17", WORKLOAD_PATTERN),
+    (RemoteEndpoint, "network"): Doc("The network of the same VPC that it is in.", "web", NAME_PATTERN),
+    (RemoteEndpoint, "mac"): Doc("Its MAC address.", "02:00:00:00:01:09", MAC_PATTERN),
+    (RemoteEndpoint, "ips"): Doc("Its addresses.", "[192.168.1.19]", IP_PATTERN),
+    (RemoteEndpoint, "vtep"): Doc(
+        "The IPv4 or IPv6 address of the tunnel end that it is behind.", "10.0.0.19", IP_PATTERN
+    ),
+    (RemoteEndpoint, "epoch"): Doc(
+        "Counts its placements; of two placements that disagree the higher one holds.", "3", least=0, most=2**53
+    ),
     (AllowedAddress, "ip"): Doc("An address or a range.", "10.50.0.0/16", IP_OR_CIDR_PATTERN),
     (AllowedAddress, "mac"): Doc("The MAC it sends with; left out, the port's own.", "02:00:00:00:01:01", MAC_PATTERN),
     (VpcState, "name"): Doc("The VPC's name.", "shop", NAME_PATTERN),
@@ -80,6 +116,7 @@ FIELDS: dict[tuple[type, str], Doc] = {
     (VpcState, "owner"): Doc("The model's name, or the API client.", "shop-demo"),
     (VpcState, "networks"): Doc("All networks of the VPC, with their VNIs.", "{web: {vni: 5001}}", NAME_PATTERN),
     (VpcState, "ports"): Doc("All ports of the VPC, with ids, MACs and addresses.", "{}", NAME_PATTERN),
+    (VpcState, "endpoints"): Doc("Neighbours that are known by their VTEP alone.", "{}", NAME_PATTERN),
     (VpcState, "hosts"): Doc("The VTEP address of every host that has a port of it.", "{hv1: 10.0.0.11}", NAME_PATTERN),
 }
 """The documentation of every key of every type; that of Labelled holds for the types below it."""

@@ -82,6 +82,9 @@ class PortChecker:
             allowed_addresses=allowed,
             port_security=port.port_security,
             id=ident,
+            epoch=port.epoch,
+            moving_to=port.moving_to,
+            workload=port.workload,
         )
 
     def _explicit_id(self, text: str, path: Path) -> str:

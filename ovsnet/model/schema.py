@@ -9,7 +9,19 @@ import yaml
 
 from ovsnet.model.fields import Doc, doc_of
 from ovsnet.model.structure import RESERVED
-from ovsnet.model.types import AllowedAddress, Declared, Host, Model, Network, Port, Subnet, Underlay, Vpc, VpcState
+from ovsnet.model.types import (
+    AllowedAddress,
+    Declared,
+    Host,
+    Model,
+    Network,
+    Port,
+    RemoteEndpoint,
+    Subnet,
+    Underlay,
+    Vpc,
+    VpcState,
+)
 
 TYPES: tuple[type[Declared], ...] = (Model, Underlay, Host, Vpc, Network, Subnet, Port, AllowedAddress)
 """The types of a model file, from the top."""
@@ -33,7 +45,7 @@ def json_schema() -> dict[str, Any]:
 
 def state_schema() -> dict[str, Any]:
     """The schema of one VPC's state, as a hypervisor is told it."""
-    return _schema_of(VpcState, (VpcState, Network, Subnet, Port, AllowedAddress), "A VPC's state")
+    return _schema_of(VpcState, (VpcState, Network, Subnet, Port, RemoteEndpoint, AllowedAddress), "A VPC's state")
 
 
 def _schema_of(top: type[Declared], types: tuple[type[Declared], ...], title: str) -> dict[str, Any]:

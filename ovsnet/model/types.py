@@ -30,9 +30,13 @@ class Underlay(Declared, frozen=True, kw_only=True):
 
 
 class Host(Labelled, frozen=True, kw_only=True):
-    """A hypervisor; ``vtep`` is the IPv4 or IPv6 address of its tunnel end."""
+    """A hypervisor; ``vtep`` is the IPv4 or IPv6 address of its tunnel end, ``agent`` the URL of its API.
+
+    ``agent`` is ``https://ADDRESS:PORT`` or ``unix:PATH``; ``None`` means the VTEP's address and the usual port.
+    """
 
     vtep: str
+    agent: str | None = None
 
 
 class Subnet(Declared, frozen=True, kw_only=True):
@@ -61,6 +65,8 @@ class Port(Labelled, frozen=True, kw_only=True):
 
     ``ips``: left out (``None``) means that one address of each subnet is assigned; an empty list means none.
     ``host``: ``None`` is unplaced, delivered to nobody. ``id``: the UUID that is the interface's ``iface-id``.
+    ``epoch`` counts the port's placements: of two that disagree the higher one holds. ``moving_to``: the host that it
+    is about to move to, which gets a copy of what is sent to it. ``workload``: the machine whose NIC it is.
     """
 
     network: str
@@ -70,6 +76,22 @@ class Port(Labelled, frozen=True, kw_only=True):
     allowed_addresses: tuple[AllowedAddress, ...] = ()
     port_security: bool = True
     id: str = ""
+    epoch: int = 0
+    moving_to: str | None = None
+    workload: str = ""
+
+
+class RemoteEndpoint(Declared, frozen=True, kw_only=True):
+    """Somebody elsewhere by bare VTEP: a MAC and its addresses, for callers that know no hosts.
+
+    ``epoch`` counts its placements: of two that disagree the higher one holds.
+    """
+
+    network: str
+    mac: str
+    ips: tuple[str, ...] = ()
+    vtep: str
+    epoch: int = 0
 
 
 class Vpc(Labelled, frozen=True, kw_only=True):
@@ -93,8 +115,9 @@ class Model(Declared, frozen=True, kw_only=True):
 class VpcState(Declared, frozen=True, kw_only=True):
     """All that a host is told of one VPC: the unit of the hypervisor API, complete and assigned.
 
-    ``hosts`` maps the name of every host that holds a port of this VPC to its VTEP address; ``owner`` is the name of
-    the model (or the API client) that declares it.
+    ``hosts`` maps the name of every host that holds a port of this VPC, or is about to, to its VTEP address;
+    ``endpoints`` are neighbours that are known by their VTEP alone; ``owner`` is the name of the model, the API client
+    or the controller that tells it.
     """
 
     name: str
@@ -102,4 +125,5 @@ class VpcState(Declared, frozen=True, kw_only=True):
     owner: str = ""
     networks: dict[str, Network] = {}
     ports: dict[str, Port] = {}
+    endpoints: dict[str, RemoteEndpoint] = {}
     hosts: dict[str, str] = {}

@@ -13,13 +13,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ovsnet.agent.changes import Patch, Put, Withdraw, patched
 from ovsnet.agent.reconcile import Reconciler
-from ovsnet.agent.view import Change
 from ovsnet.facts import Facts
 from ovsnet.lab.ovs import OvsInstance
 from ovsnet.model import Network, Subnet, VpcState
 from ovsnet.openflow.process import SwitchProcess
+from ovsnet.transport.changes import Patch, Put, Withdraw, patched
+from ovsnet.transport.view import Change
 from tests.agent_kit import port, state, until
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]

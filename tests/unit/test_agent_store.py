@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from ovsnet.agent import store as store_module
-from ovsnet.agent.changes import Patch, Put, Withdraw, patched
 from ovsnet.agent.store import Store
 from ovsnet.errors import UserError
 from ovsnet.model.types import VpcState
+from ovsnet.transport.changes import Patch, Put, Withdraw, patched
 from tests.agent_kit import port, state
 
 

@@ -21,9 +21,11 @@ LAYERS = (
     ("plan", "explain"),
     ("library",),
     ("trace",),
+    ("transport",),
     ("openflow", "ovsdb"),
     ("switch",),
-    ("agent",),
+    ("http",),
+    ("agent", "controller"),
     ("lab",),
     ("cli",),
 )
@@ -32,14 +34,17 @@ ROOMS = {
     "os_ken": {"openflow"},
     "ovs": {"ovsdb"},
     "ovsdbapp": {"ovsdb"},
-    "litestar": {"agent"},
-    "uvicorn": {"agent"},
+    "litestar": {"http", "agent", "controller"},
+    "uvicorn": {"http", "agent"},
     "pyroute2": {"lab"},
     "scapy": {"lab"},
     "typer": {"cli"},
     "rich": {"cli", "lab"},
     "yaml": {"model"},
     "numpy": {"openflow"},
+    "nats": {"transport"},
+    "aiohttp": {"transport"},
+    "sqlalchemy": {"controller"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

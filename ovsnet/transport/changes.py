@@ -1,4 +1,4 @@
-"""What an agent can be told, as values: the bodies of its API and the lines of its files."""
+"""What a host can be told, as values: the bodies of its API, the messages of the bus, the lines of its files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ovsnet.model.types import Network, Port, VpcState
+from ovsnet.model.types import Network, Port, RemoteEndpoint, VpcState
 
 T = TypeVar("T")
 
@@ -29,6 +29,7 @@ class PatchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     revision: int
     ports: dict[str, Port | None] = {}
     networks: dict[str, Network | None] = {}
+    endpoints: dict[str, RemoteEndpoint | None] = {}
     hosts: dict[str, str | None] = {}
 
 
@@ -38,10 +39,17 @@ class Patch(PatchBody, frozen=True, omit_defaults=True, kw_only=True, tag_field=
     vpc: str
 
 
-class Withdraw(msgspec.Struct, frozen=True, tag_field="op", tag="delete"):
-    """The host has nothing to do with a VPC any more."""
+class Withdraw(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="op", tag="delete"):
+    """The host has nothing to do with a VPC any more.
+
+    ``revision``: the VPC's when that was decided, so that one that arrives late undoes nothing newer; ``None``: now.
+    """
 
     vpc: str
+    revision: int | None = None
+
+
+Operation = Put | Patch | Withdraw
 
 
 def patched(state: VpcState, patch: PatchBody) -> VpcState:
@@ -51,6 +59,7 @@ def patched(state: VpcState, patch: PatchBody) -> VpcState:
         revision=patch.revision,
         networks=_merged(state.networks, patch.networks),
         ports=_merged(state.ports, patch.ports),
+        endpoints=_merged(state.endpoints, patch.endpoints),
         hosts=_merged(state.hosts, patch.hosts),
     )
 

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from ovsnet.agent.changes import Patch, Put, Withdraw, patched
 from ovsnet.errors import ModelError, UserError
 from ovsnet.model import canonical_state, check_states
 from ovsnet.model.types import Port, VpcState
-
-Operation = Put | Patch | Withdraw
+from ovsnet.transport.changes import Operation, Patch, Put, Withdraw, patched
 
 
 class ConflictError(UserError):

@@ -7,10 +7,10 @@ import random
 import msgspec
 import pytest
 
-from ovsnet.agent.changes import Patch, Put, Withdraw, patched
-from ovsnet.agent.view import ConflictError, HostView
 from ovsnet.errors import ModelError
 from ovsnet.model import Network, Port, Subnet, VpcState, canonical_state, check_states
+from ovsnet.transport.changes import Patch, Put, Withdraw, patched
+from ovsnet.transport.view import ConflictError, HostView
 from tests.agent_kit import HOSTS, port, state
 
 PORTS = range(1, 9)

@@ -1,0 +1,57 @@
+"""From items, as they travel, to operations, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from ovsnet.model import VpcState, decode_state
+from ovsnet.transport.changes import Operation, Patch, PatchBody, Put, Withdraw
+from ovsnet.transport.messages import Item
+
+
+def operations_of(items: Iterable[Item]) -> list[Operation]:
+    """The operations that items carry. Raises ModelError for a state of the wrong structure, msgspec.MsgspecError."""
+    result: list[Operation] = []
+    for item in items:
+        if item.op == "put":
+            result.append(put_of(item.body))
+        elif item.op == "patch":
+            result.append(patch_of(item.body, item.vpc))
+        else:
+            result.append(Withdraw(item.vpc, item.revision))
+    return result
+
+
+def put_of(body: bytes | msgspec.Raw) -> Put:
+    """A whole state. Raises ModelError with all that is wrong with its structure, msgspec.DecodeError for no JSON."""
+    try:
+        return Put(msgspec.json.decode(body, type=VpcState))
+    except msgspec.ValidationError:
+        return Put(decode_state(bytes(body)))  # says all that is wrong, with places
+
+
+def patch_of(body: bytes | msgspec.Raw, vpc: str) -> Patch:
+    """The change of a VPC. Raises msgspec.MsgspecError."""
+    fields = msgspec.json.decode(body, type=PatchBody)
+    return Patch(vpc=vpc, **{name: getattr(fields, name) for name in PatchBody.__struct_fields__})
+
+
+_encode = msgspec.json.encode
+
+
+def put_item(state: VpcState) -> Item:
+    """A whole state as it travels."""
+    return Item(op="put", vpc=state.name, body=msgspec.Raw(_encode(state)))
+
+
+def patch_item(patch: Patch) -> Item:
+    """A change as it travels."""
+    body = PatchBody(**{name: getattr(patch, name) for name in PatchBody.__struct_fields__})
+    return Item(op="patch", vpc=patch.vpc, body=msgspec.Raw(_encode(body)))
+
+
+def withdraw_item(vpc: str, revision: int | None = None) -> Item:
+    """That a host has nothing to do with a VPC any more, as it travels."""
+    return Item(op="delete", vpc=vpc, revision=revision)
