@@ -1,4 +1,4 @@
-"""Who has to hear of a transaction, and what: the change, the whole VPC, or that it is none of theirs any more. Pure."""
+"""Who has to hear of a transaction, and what: the change, the whole VPC, or that it is theirs no more. Pure."""
 
 from __future__ import annotations
 
