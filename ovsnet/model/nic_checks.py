@@ -36,7 +36,7 @@ class NicChecker:
             self.drafts.add("invalid-epoch", (*path, "epoch"), f"{number} is not within 0 to 2**53")
 
     def mac(self, text: str, place: Path, view: NetworkView | None, owner: Path | None) -> str:
-        """The canonical MAC; ``owner`` is the path of the object that claims it in ``view``, ``None`` if nobody does."""
+        """The canonical MAC; ``owner``: the path of the object that claims it in ``view``, ``None`` if none does."""
         mac = canonical_mac(text)
         fault = "no MAC address" if mac is None else mac_fault(mac)
         if mac is None or fault:
