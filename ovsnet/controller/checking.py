@@ -16,10 +16,7 @@ from ovsnet.model.checks import suggest
 from ovsnet.model.nodes import Draft
 from ovsnet.model.report import make_problem
 from ovsnet.model.types import Network, Port, RemoteEndpoint, VpcState
-from ovsnet.transport.view import ConflictError
-
-_SHOWN = 5
-"""Names that a message lists."""
+from ovsnet.transport.edits import InUseError
 
 
 @dataclass(slots=True)
@@ -114,13 +111,17 @@ def _check_networks_unused(before: VpcState, index: AddressIndex, changed: Chang
     for name, network in changed.networks.items():
         if network is not None or name not in before.networks:
             continue
-        staying = {holder for holder in index.users(name).values() if holder not in going}
-        staying |= {key for key, one in going.items() if isinstance(one, Port | RemoteEndpoint) and one.network == name}
+        staying = {_path(key) for key in index.users(name).values() if key not in going}
+        for key, one in going.items():
+            if isinstance(one, Port | RemoteEndpoint) and one.network == name:
+                staying.add(_path(key))
         if staying:
-            some = ", ".join(key_text(key) for key in sorted(staying)[:_SHOWN])
-            more = f" and {len(staying) - _SHOWN} more" if len(staying) > _SHOWN else ""
-            message = f"network {before.name}/{name} is in use by {some}{more}. Remove these first, or with it"
-            raise ConflictError("in-use", message, before.revision)
+            raise InUseError(f"network {before.name}/{name}", tuple(sorted(staying)), before.revision)
+
+
+def _path(key: str) -> str:
+    """A holder of the index as a path in its VPC."""
+    return key_text(key).replace("port ", "ports.").replace("endpoint ", "endpoints.")
 
 
 def _unknown_targets(ports: Mapping[str, Port | None], vteps: Mapping[str, str]) -> Iterable[Draft]:

@@ -6,10 +6,10 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ovsnet.controller import records
+from ovsnet.controller.commit import Committed, OnCommit, VpcCommit
 from ovsnet.controller.errors import NotFoundError, StoreError
 from ovsnet.controller.history import AuditEntry, Backward, Revision
 from ovsnet.controller.planning import plan_request
@@ -34,48 +34,6 @@ KEEP_AUDIT = 100_000
 """Entries that the audit log keeps."""
 MAX_REFUSALS = 1000
 """Refused calls that wait to be written to the audit log; more are counted only."""
-
-
-@dataclass(frozen=True, slots=True)
-class VpcCommit:
-    """What a transaction made of one VPC, for those who tell hosts.
-
-    ``patch`` leads hosts from ``previous`` to ``revision``; ``created`` and ``deleted``: there was, or is, no VPC.
-    ``hosts_before`` and ``hosts_after``: who has to know it. ``digest``: of the contents afterwards. ``state`` gives
-    the whole state; within the callback it is that of ``revision``, later on perhaps of a later one, or None if the VPC
-    is gone.
-    """
-
-    name: str
-    previous: int
-    revision: int
-    patch: PatchBody
-    digest: str
-    created: bool
-    deleted: bool
-    hosts_before: frozenset[str]
-    hosts_after: frozenset[str]
-    state: Callable[[], VpcState | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """A transaction that is durable. ``hosts``: those of the site that it changed, ``None`` for one that is gone.
-
-    Without any change, ``vpcs`` and ``hosts`` are empty and ``tx`` too.
-    """
-
-    tx: str
-    vpcs: Mapping[str, VpcCommit] = field(default_factory=dict)
-    hosts: Mapping[str, OwnedHost | None] = field(default_factory=dict)
-    plan: Plan = field(default_factory=lambda: Plan(""))
-
-    def __bool__(self) -> bool:
-        """Whether anything changed."""
-        return bool(self.tx)
-
-
-OnCommit = Callable[[Committed], None]
 
 
 class Core:

@@ -1,4 +1,4 @@
-"""What the controller refuses, beside wrong models (ModelError) and conflicts (ConflictError)."""
+"""What the controller refuses, beside wrong models, conflicts and conditions that do not hold."""
 
 from __future__ import annotations
 
@@ -11,22 +11,6 @@ class NotFoundError(UserError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
-
-
-class PreconditionError(UserError):
-    """A VPC has another revision than the caller took it to have; ``current`` is its revision (``None``: no VPC)."""
-
-    code = "precondition-failed"
-
-    def __init__(self, message: str, current: int | None) -> None:
-        super().__init__(message)
-        self.current = current
-
-
-class ReservedError(UserError):
-    """A word of the model's language that this version does not enforce."""
-
-    code = "reserved-not-enforced"
 
 
 class StoreError(UserError):

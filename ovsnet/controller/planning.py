@@ -9,7 +9,7 @@ import msgspec
 
 from ovsnet.controller.checking import Changed, canonical, canonical_networks, problems_in
 from ovsnet.controller.completion import Completion, placed_endpoint
-from ovsnet.controller.errors import NotFoundError, PreconditionError
+from ovsnet.controller.errors import NotFoundError
 from ovsnet.controller.index import NO_INDEX
 from ovsnet.controller.requests import (
     KINDS,
@@ -34,6 +34,7 @@ from ovsnet.model.report import make_problem
 from ovsnet.model.types import Network, Port, RemoteEndpoint, VpcState
 from ovsnet.transport.changes import PatchBody
 from ovsnet.transport.digest import patched_sum
+from ovsnet.transport.edits import InUseError, PreconditionError
 from ovsnet.transport.view import ConflictError
 
 
@@ -103,9 +104,7 @@ class _Planning:
             held = self.truth.vpcs.get(vpc)
             current = None if held is None else held.live.revision
             if (current or 0) != expected:
-                now = "does not exist" if current is None else f"is at revision {current}"
-                message = f"VPC {vpc} {now}, and If-Match says {expected}. Read it anew"
-                raise PreconditionError(message, current)
+                raise PreconditionError(vpc, expected, current)
 
     def _work(self, vpc: str) -> _Work:
         if vpc not in self.works:
@@ -332,8 +331,7 @@ class _Planning:
                 if one is None or not (one.deleted or (host in one.patch.hosts and one.patch.hosts[host] is None)):
                     users.append(vpc)
             if users:
-                message = f"host {host} has ports of VPC {', '.join(users[:5])}. Place these elsewhere first"
-                raise ConflictError("in-use", message, None)
+                raise InUseError(f"host {host}", tuple(f"vpcs.{vpc}" for vpc in users), None)
 
 
 _SAME = {"family": "the same family's"}
