@@ -19,12 +19,14 @@ from ovsnet.controller.requests import (
     PutVpc,
     VpcBody,
 )
-from ovsnet.controller.truth import Truth, VpcTruth
+from ovsnet.controller.truth import Truth, VpcTruth, hosts_of
 from ovsnet.errors import UserError
 from ovsnet.model import decode_declared
-from ovsnet.model.types import Host, Model, Network, Port, RemoteEndpoint, Underlay, Vpc
+from ovsnet.model.types import Model, Network, Port, RemoteEndpoint, Underlay, Vpc
 from ovsnet.transport.changes import PatchBody
+from ovsnet.transport.edits import filled_network
 from ovsnet.transport.messages import Item
+from ovsnet.transport.workloads import Nic, Workload
 
 
 class ChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -154,6 +156,43 @@ def placement_edits(truth: Truth, placements: Sequence[Placement]) -> list[Edit]
     return edits
 
 
+def workload_edits(truth: Truth, ident: str, workload: Workload) -> list[Edit]:
+    """A workload has these NICs and no others; a network that is declared along with one makes its VPC.
+
+    Raises UserError for a NIC that stands there twice, or a host whose VTEP is another one.
+    """
+    wanted = {(nic.vpc, nic.name) for nic in workload.nics}
+    if len(wanted) != len(workload.nics):
+        raise UserError(f"workload {ident} has a NIC twice. Name each VPC/PORT once")
+    for host, vtep in workload.hosts.items():
+        held = truth.hosts.get(host)
+        if held is None or held.host.vtep != vtep:
+            raise UserError(
+                f"the VTEP of host {host} is {held.host.vtep if held else 'not known'}, and {vtep} is given"
+            )
+    gone = [key for key in truth.workloads.get(ident, ()) if key not in wanted]
+    edits: list[Edit] = [PutObject(vpc, "ports", name, None) for vpc, name in gone]
+    for nic in workload.nics:
+        vpc = truth.vpcs.get(nic.vpc)
+        if nic.network is not None:
+            held_network = None if vpc is None else vpc.live.networks.get(nic.port.network)
+            network = filled_network(nic.network, held_network)
+            edits += [EnsureVpc(nic.vpc), PutObject(nic.vpc, "networks", nic.port.network, network)]
+        port = msgspec.structs.replace(nic.port, workload=ident)
+        edits.append(PutObject(nic.vpc, "ports", nic.name, port))
+    return edits
+
+
+def workload_of(truth: Truth, ident: str) -> Workload:
+    """A workload as it is. Raises NotFoundError."""
+    held = sorted(truth.workloads.get(ident, ()))
+    if not held:
+        raise NotFoundError("unknown-workload", f"no port belongs to a workload {ident}")
+    nics = tuple(Nic(vpc, name, truth.vpcs[vpc].live.ports[name]) for vpc, name in held)
+    named = {host for nic in nics for host in hosts_of(nic.port)}
+    return Workload(nics, {host: truth.hosts[host].host.vtep for host in sorted(named)})
+
+
 def vpc_of(truth: Truth, vpc: str) -> VpcTruth:
     """A VPC. Raises NotFoundError."""
     found = truth.vpcs.get(vpc)
@@ -187,8 +226,3 @@ def model_of(truth: Truth) -> Model:
             for name, vpc in sorted(truth.vpcs.items())
         },
     )
-
-
-def host_body(body: bytes) -> Host:
-    """A host from JSON. Raises ModelError."""
-    return decode_declared(body, Host)
