@@ -6,17 +6,21 @@ import logging
 import struct
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from ovsnet.agent import report
+from ovsnet.agent.digests import Digests
+from ovsnet.agent.observe import LocalPorts, Observer
 from ovsnet.agent.reconcile import AUDIT_EVERY, Reconciler, Status
 from ovsnet.agent.store import Store
 from ovsnet.compiler import Owned, compile_states
 from ovsnet.errors import UserError
 from ovsnet.facts import Facts
 from ovsnet.features import TEMPLATES
+from ovsnet.http.events import EventLog
 from ovsnet.model.types import VpcState
 from ovsnet.openflow.codec import decode
 from ovsnet.openflow.dump import parse_flow_stats
@@ -62,6 +66,10 @@ class Ticket:
     enforced: Future[Status]
 
 
+Edit = Callable[[Mapping[str, VpcState]], Iterable[Operation]]
+"""Makes operations of the states that are held, by VPC."""
+
+
 class Agent:
     """One host's agent. Raises UserError when the state directory cannot be used."""
 
@@ -74,11 +82,20 @@ class Agent:
         self.view = HostView(config.host, states)
         self.ovsdb = Ovsdb(config.ovsdb, config.bridge)
         self.switch = SwitchProcess(config.openflow)
+        self.digests = Digests()
+        self.local = LocalPorts(config.host, states.values())
+        self.events = EventLog()
+        self.observer = Observer(lambda: report.sights(self), self.events)
         self.reconciler = Reconciler(
-            config.host, self.switch, states.values(), on_synced=self._synced, audit_every=config.audit_every
+            config.host,
+            self.switch,
+            states.values(),
+            on_synced=self._synced,
+            on_status=self.observer.poke,
+            on_drift=self._drifted,
+            audit_every=config.audit_every,
         )
         self.unsaved: set[str] = set()
-        self.digests: dict[str, tuple[VpcState, str]] = {}
         self.fault = ""
         self.refusal: UserError | None = None
         self.configured = threading.Event()
@@ -97,6 +114,7 @@ class Agent:
         self.ovsdb.start()
         self.reconciler.start()
         self._thread.start()
+        self.observer.start()
         return self
 
     def stop(self) -> None:
@@ -104,6 +122,7 @@ class Agent:
         self._stopping = True
         self._noted.set()
         self._thread.join()
+        self.observer.stop()
         self.reconciler.stop()
         self.switch.stop()
         self.ovsdb.close()
@@ -112,22 +131,31 @@ class Agent:
 
     def change(self, operations: Iterable[Operation], *, adopt: bool = False) -> Ticket:
         """Take operations over, all or none. Raises ConflictError or ModelError, and then nothing has changed."""
-        asked = tuple(operations)
+        return self.edit(lambda _: operations, adopt=adopt)
+
+    def edit(self, make: Edit, *, adopt: bool = False) -> Ticket:
+        """Take over the operations that ``make`` makes of what is held, all or none; nobody changes that in between.
+
+        Raises ConflictError, ModelError and whatever ``make`` raises; then nothing has changed.
+        """
         with self._lock:
+            asked = tuple(make(self.view.states))
             change = self.view.check(asked, adopt=adopt)
             if not change.operations:
                 done: Future[None] = Future()
                 done.set_result(None)
                 return Ticket(asked, change, done, self.reconciler.feed(change))
             self.view.commit(change)
+            self.digests.follow(change, self.view.states)
+            self.local.follow(change)
             states = {vpc: state for vpc, state in change.states.items() if state is not None}
             stored = self._disk.submit(self._save, change, states)
             return Ticket(asked, change, stored, self.reconciler.feed(change))
 
-    def preview(self, operations: Iterable[Operation], *, adopt: bool = False) -> Plan:
-        """What operations would change in the switch; changes nothing. Raises ConflictError or ModelError."""
+    def preview(self, make: Edit, *, adopt: bool = False) -> Plan:
+        """What operations would change in the switch; changes nothing. Raises as :meth:`edit` does."""
         with self._lock:
-            change = self.view.check(operations, adopt=adopt)
+            change = self.view.check(tuple(make(self.view.states)), adopt=adopt)
         states = [state for state in change.states.values() if state is not None]
         desired = compile_states(states, self.config.host, self.facts())
         for key, owned in list(desired.flows.items()):
@@ -188,6 +216,9 @@ class Agent:
             self.store.rewrite(vpc, self.view.states.get(vpc))
         self.unsaved.clear()
 
+    def _drifted(self, lines: list[str]) -> None:
+        self.events.add("drift", {"flows": len(lines), "examples": lines[:10]})
+
     def _synced(self) -> None:
         self._in_place = True
         self._noted.set()
@@ -203,6 +234,7 @@ class Agent:
             if self._stopping:
                 return
             if not self.ovsdb.connected:
+                self.observer.poke()
                 continue
             if self._in_place:
                 self._release()
@@ -214,6 +246,7 @@ class Agent:
                     self.ovsdb.wait(lambda s: s.tunnel is not None and s.tunnel.ofport is not None, TUNNEL_PATIENCE)
                     self.configured.set()
             self._report_interfaces()
+            self.observer.poke()
             if self.configured.is_set():
                 self.reconciler.set_facts(self.facts())
 
