@@ -44,7 +44,7 @@ def _epoch(what: str, given: int, held: int, current: int, *, moved: bool) -> in
             f"Read it anew, and give a higher epoch or none"
         )
         raise ConflictError("stale-epoch", message, current)
-    return held + 1
+    return max(given, held + 1 if moved and given <= held else held)
 
 
 class Completion:
