@@ -69,22 +69,27 @@ def maybe(body: Any) -> Any:
 EDITS: st.SearchStrategy[Edit] = st.one_of(
     st.builds(PutVpc, VPCS, description=st.sampled_from(["", "y"])),
     st.builds(EnsureVpc, VPCS),
-    st.builds(DropVpc, VPCS),
+    *[st.builds(PutObject, st.just("red"), st.just("ports"), NAMES, PORTS)] * 3,
+    st.builds(DropVpc, st.just("blue")),
     st.builds(RaiseRevision, VPCS, st.integers(0, 9)),
     st.builds(PutObject, VPCS, st.just("networks"), NAMES, maybe(NETWORKS)),
     st.builds(PutObject, VPCS, st.just("ports"), NAMES, maybe(PORTS)),
     st.builds(PutObject, VPCS, st.just("ports"), NAMES, maybe(PORTS)),
     st.builds(PutObject, VPCS, st.just("endpoints"), NAMES, maybe(ENDPOINTS)),
-    st.builds(PutHost, HOSTS, maybe(st.builds(Host, vtep=st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"])))),
+    st.builds(
+        PutHost,
+        HOSTS,
+        maybe(st.builds(Host, vtep=st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"]))),
+    ),
 )
 CALLS = st.lists(
     st.tuples(
         st.lists(EDITS, min_size=1, max_size=3),
         st.sampled_from(["me", "me", "me", "you"]),
         st.booleans(),
-        st.sampled_from([None, None, None, 1, 2, 3, 4, 5, 6]),
+        st.sampled_from([*[None] * 18, 1, 2, 3, 4, 5, 6]),
     ),
-    min_size=5,
+    min_size=12,
     max_size=25,
 )
 
@@ -143,7 +148,7 @@ class Follower:
             assert one.hosts_after == whole.hosts.keys()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(CALLS)
 def test_memory_store_and_followers_agree_whatever_is_called(calls: Any) -> None:
     directory = Path(tempfile.mkdtemp(prefix="ovsnet-core-"))
@@ -175,7 +180,9 @@ def test_memory_store_and_followers_agree_whatever_is_called(calls: Any) -> None
 def _repeats(edits: list[Edit]) -> bool:
     """Whether a call is one that changes nothing when it is made again: it says one thing about each object."""
     said = [(getattr(one, "vpc", ""), getattr(one, "kind", ""), getattr(one, "name", "")) for one in edits]
-    return len(set(said)) == len(said) and not any(isinstance(one, RaiseRevision | DropVpc | EnsureVpc) for one in edits)
+    return len(set(said)) == len(said) and not any(
+        isinstance(one, RaiseRevision | DropVpc | EnsureVpc) for one in edits
+    )
 
 
 def test_a_store_error_is_told_as_one(tmp_path: Path) -> None:
