@@ -10,7 +10,9 @@ import msgspec
 from ovsnet.errors import ModelError, UserError
 from ovsnet.model import canonical_state, check_states
 from ovsnet.model.types import Port, VpcState
+from ovsnet.transport.catchup import Head
 from ovsnet.transport.changes import Operation, Patch, Put, Withdraw, patched
+from ovsnet.transport.digest import digest_text, patched_sum, state_sum
 
 
 class ConflictError(UserError):
@@ -73,12 +75,23 @@ class HostView:
         self._indexes: dict[str, _Index] = {}
         self._port_ids: dict[str, tuple[str, str]] = {}
         self._vnis: dict[int, str] = {}
+        self._sums: dict[str, tuple[VpcState, int]] = {}
         for state in self.states.values():
             self._register(state)
 
     def port_of(self, iface_id: str) -> tuple[str, str] | None:
         """The VPC and the name of the port that has this id."""
         return self._port_ids.get(iface_id)
+
+    def head(self, vpc: str) -> Head | None:
+        """Revision and digest of a VPC that is held; from any thread. What a change costs is what it touches."""
+        state = self.states.get(vpc)
+        if state is None:
+            return None
+        known = self._sums.get(vpc)
+        if known is None or known[0] is not state:
+            known = self._sums[vpc] = (state, state_sum(state))
+        return Head(state.revision, digest_text(known[1]))
 
     def check(self, operations: Iterable[Operation], *, adopt: bool = False) -> Change:
         """What operations would lead to; changes nothing.
@@ -109,6 +122,7 @@ class HostView:
                 last = change.states[operation.vpc]
                 if last is None or last.revision != operation.revision:
                     last = patched(states[operation.vpc], operation)
+                self._add_up(states[operation.vpc], operation, last)
                 states[operation.vpc] = last
         for vpc in whole:
             self._forget(vpc, states.pop(vpc, None))
@@ -227,6 +241,11 @@ class HostView:
             if network is not None:
                 self._vnis[network.vni or 0] = patch.vpc
 
+    def _add_up(self, before: VpcState, patch: Patch, after: VpcState) -> None:
+        known = self._sums.get(patch.vpc)
+        if known is not None and known[0] is before:
+            self._sums[patch.vpc] = (after, patched_sum(known[1], before, patch))
+
     def _register(self, state: VpcState) -> None:
         for name, port in state.ports.items():
             self._port_ids[port.id] = (state.name, name)
@@ -235,6 +254,7 @@ class HostView:
 
     def _forget(self, vpc: str, state: VpcState | None) -> None:
         self._indexes.pop(vpc, None)
+        self._sums.pop(vpc, None)
         if state is None:
             return
         for name, port in state.ports.items():
