@@ -10,7 +10,7 @@ import secrets
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
@@ -245,26 +245,11 @@ class Publisher:
             self.incompatible[host] = hello.speaks
             return
         self.incompatible.pop(host, None)
-        items = tuple(self._missing(hello))
+        items = tuple(answer_items(self.feed, hello, self._snapshots.item))
         answer = ChangeMessage(v=PROTOCOL, tx=hello.id, items=items, answers=hello.id, source=self.source)
         if self._send(host, self._frames(answer)):
             self._count("answers")
         self.announce(host)
-
-    def _missing(self, hello: HelloMessage) -> Iterable[Item]:
-        """The items that bring a host from what it says it holds to what it should hold."""
-        held = {vpc: Head(*head) for vpc, head in hello.vpcs.items()}
-        missing = lacks(self.feed.wanted(hello.host), held)
-        for vpc, revision in missing.raised.items():
-            self.feed.raise_revision(vpc, revision)
-        if hello.source:
-            for vpc in missing.withdraw:
-                yield withdraw_item(vpc, held[vpc].revision)
-        for vpc in missing.put:
-            try:
-                yield self._snapshots.item(self.feed.state(vpc))
-            except KeyError:
-                log.info("VPC %s is gone before host %s was told of it", vpc, hello.host)
 
     def _reported(self, message: Incoming, host: str) -> None:
         report = self._decoded(message, host, ReportMessage)
@@ -301,6 +286,22 @@ class Publisher:
                 if self.bus.connected:
                     self._guarded(self.announce, host)
             self._stopped.wait(max(0.01, began + self._heads_every - time.monotonic()))
+
+
+def answer_items(feed: Feed, hello: HelloMessage, item_of: Callable[[VpcState], Item] = put_item) -> Iterator[Item]:
+    """The items that bring a host from what it says it holds to what it should hold."""
+    held = {vpc: Head(*head) for vpc, head in hello.vpcs.items()}
+    missing = lacks(feed.wanted(hello.host), held)
+    for vpc, revision in missing.raised.items():
+        feed.raise_revision(vpc, revision)
+    if hello.source:
+        for vpc in missing.withdraw:
+            yield withdraw_item(vpc, held[vpc].revision)
+    for vpc in missing.put:
+        try:
+            yield item_of(feed.state(vpc))
+        except KeyError:
+            log.info("VPC %s is gone before host %s was told of it", vpc, hello.host)
 
 
 class _HeadsEncoder:

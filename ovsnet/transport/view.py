@@ -10,7 +10,6 @@ import msgspec
 from ovsnet.errors import ModelError, UserError
 from ovsnet.model import canonical_state, check_states
 from ovsnet.model.types import Port, VpcState
-from ovsnet.transport.catchup import Head
 from ovsnet.transport.changes import Operation, Patch, Put, Withdraw, patched
 from ovsnet.transport.digest import digest_text, patched_sum, state_sum
 
@@ -83,15 +82,12 @@ class HostView:
         """The VPC and the name of the port that has this id."""
         return self._port_ids.get(iface_id)
 
-    def head(self, vpc: str) -> Head | None:
-        """Revision and digest of a VPC that is held; from any thread. What a change costs is what it touches."""
-        state = self.states.get(vpc)
-        if state is None:
-            return None
-        known = self._sums.get(vpc)
+    def digest(self, state: VpcState) -> str:
+        """The digest of a state that is held; from any thread. After a change it costs what the change touched."""
+        known = self._sums.get(state.name)
         if known is None or known[0] is not state:
-            known = self._sums[vpc] = (state, state_sum(state))
-        return Head(state.revision, digest_text(known[1]))
+            known = self._sums[state.name] = (state, state_sum(state))
+        return digest_text(known[1])
 
     def check(self, operations: Iterable[Operation], *, adopt: bool = False) -> Change:
         """What operations would lead to; changes nothing.
