@@ -107,10 +107,11 @@ class Direct:
                 link = self._links[host] = _Link(host, address)
                 link.task = asyncio.ensure_future(self._keep(link))
 
-    def send(self, message: HostMessage, hosts: Iterable[str]) -> None:
+    def send(self, message: HostMessage, hosts: Iterable[str]) -> bool:
         """Tell hosts a transaction, after all that they were told before; from any thread."""
         assert self._loop is not None, "start first"
         self._loop.call_soon_threadsafe(self._enqueue, message, list(hosts))
+        return True
 
     def traffic(self) -> Mapping[str, Traffic]:
         """What was sent, by host."""

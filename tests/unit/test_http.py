@@ -166,12 +166,11 @@ def test_digests_follow_changes_and_equal_those_computed_anew() -> None:
 
 
 def test_a_patch_costs_no_whole_digest(monkeypatch: pytest.MonkeyPatch) -> None:
-    view, digests = HostView("hv1", {"shop": state(remote=20)}), Digests()
+    view = HostView("hv1", {"shop": state(remote=20)})
     view.digest(view.states["shop"])
-    monkeypatch.setattr("ovsnet.agent.digests.state_sum", lambda _: pytest.fail("the whole state was hashed"))
+    monkeypatch.setattr("ovsnet.transport.view.state_sum", lambda _: pytest.fail("the whole state was hashed"))
     change = view.check([Patch(vpc="shop", previous=1, revision=2, ports={"p2": None})])
     view.commit(change)
-    digests.follow(change, view.states)
     assert view.digest(view.states["shop"]) == digest_text(state_sum(view.states["shop"]))
 
 
