@@ -53,10 +53,12 @@ class HeadsMessage(Message, frozen=True, kw_only=True):
     """To a host, every few seconds: each VPC that concerns it, with ``[revision, digest]``.
 
     A host that holds something else says hello, after a random share of ``spread`` seconds. ``source`` is the owner of
-    the states that it speaks of: what a host holds of other owners is none of its business.
+    the states that it speaks of: what a host holds of other owners is none of its business. ``run`` is another one
+    whenever the publisher has started anew and knows of no report yet: the host then reports in full.
     """
 
     source: str
+    run: str = ""
     vpcs: dict[str, tuple[int, str]]
     spread: float = 0.0
 
@@ -98,11 +100,12 @@ class PortReport(msgspec.Struct, frozen=True, omit_defaults=True):
 class ReportMessage(Message, frozen=True, kw_only=True):
     """From a host: what has changed since its last report, or all of it (``full``).
 
-    ``serial`` counts reports from 1 in each ``boot`` of the agent's process; a gap means that some were lost, and the
+    ``serial`` counts reports from 1 in each ``run`` of the agent's process; a gap means that some were lost, and the
     next full one mends it. ``None`` for a VPC or port that is gone. ``faults`` is always complete, as is ``misplaced``:
     ports that are plugged here and declared elsewhere.
     """
 
+    run: str
     serial: int
     host: str
     full: bool = False
