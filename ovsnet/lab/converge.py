@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ovsnet.errors import UserError
-from ovsnet.lab import host as hosts
 from ovsnet.lab import control, management, netns
+from ovsnet.lab import host as hosts
 from ovsnet.lab import workload as workloads
 from ovsnet.lab.record import Record
 from ovsnet.lab.topology import HostSpec, Topology, WorkloadSpec, marker, prefix
@@ -108,6 +108,8 @@ def converge(record: Record, wanted: Topology, progress: Progress) -> list[str]:
             hosts.build(host, wanted.underlay, mark)
         else:
             restarted.extend(f"{host.name}: {what}" for what in hosts.repair(host))
+            if host.management is not None and management.partitioned(wanted.underlay, host.management):
+                management.heal(wanted.underlay, host.management)
         if record.agents and hosts.agent_pid(host) is None:
             hosts.start_agent(host)
             if host.name not in built:

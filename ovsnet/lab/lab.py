@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ovsnet.agent.client import AgentClient, AgentError, AgentUnreachable
 from ovsnet.errors import UserError
+from ovsnet.lab import control as controlling
 from ovsnet.lab import converge as converging
 from ovsnet.lab import host as hosts
-from ovsnet.lab import control as controlling
 from ovsnet.lab import management, netns, record, removal
 from ovsnet.lab import workload as workloads
 from ovsnet.lab.converge import Progress, converge, refuse_foreign
-from ovsnet.lab.deliver import PATIENCE, LabError, await_agents, await_enforced, client_of, deliver, unenforced
+from ovsnet.lab.deliver import (
+    PATIENCE,
+    LabError,
+    await_agents,
+    await_controller,
+    await_enforced,
+    client_of,
+    controller_client,
+    deliver,
+    unenforced,
+)
 from ovsnet.lab.matrix import Matrix, Result
 from ovsnet.lab.ovs import OvsInstance
-from ovsnet.lab.removal import down, require_root
+from ovsnet.lab.removal import down as down
+from ovsnet.lab.removal import require_root
 from ovsnet.lab.signals import ignoring_interrupts, interruptible, uninterruptible
 from ovsnet.lab.topology import (
     BUS_PORT,
@@ -42,6 +48,9 @@ from ovsnet.lab.topology import (
 )
 from ovsnet.model.names import resolve_port
 from ovsnet.model.types import Model
+
+if TYPE_CHECKING:
+    from ovsnet.controller.client import ControllerClient
 
 _ANSWER_WITHIN = 60.0 * PATIENCE
 _ENFORCE_WITHIN = 30.0 * PATIENCE
@@ -92,7 +101,8 @@ class Lab:
         gives bare switches without flows.
         ``progress(step, done, total)`` is called from this thread. On failure and Ctrl-C a new lab is removed and an
         existing one brought back. Raises UserError: not root, a bad or busy name, a namespace in the way, no
-        nats-server; LabError when an agent or the controller does not start, or (the lab is left as it is, to be looked at) does not enforce the model in time.
+        nats-server; LabError when an agent or the controller does not start, or (the lab is left as it is, to be looked
+        at) does not enforce the model in time.
         """
         name = name or model.name
         require_root()
@@ -305,7 +315,9 @@ class Lab:
         problems += [
             f"{name}: {fault}" for name, one in found_hosts.items() if not one["dead"] for fault in one["faults"]
         ]
-        problems += [f"{name}: cut off from the control plane" for name, one in found_hosts.items() if one["partitioned"]]
+        problems += [
+            f"{name}: cut off from the control plane" for name, one in found_hosts.items() if one["partitioned"]
+        ]
         problems += [f"{name}: its workload is gone" for name, one in ports.items() if not one["present"]]
         problems += [f"{name}: was not finished" for name in self._record.pending]
         plane = self._control_status()

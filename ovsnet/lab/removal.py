@@ -19,6 +19,7 @@ _MODULES = {b"ovsnet.agent.main", b"ovsnet.controller.main"}
 
 
 def require_root() -> None:
+    """Raise UserError for anybody else than root."""
     if os.geteuid():
         raise UserError("a lab makes network namespaces, which needs root. Run it with sudo.")
 

@@ -43,8 +43,10 @@ def _ignoring(*signals: int) -> Iterator[None]:
 
 
 def uninterruptible() -> contextlib.AbstractContextManager[None]:
+    """Let nothing interrupt: what is taken back is taken back to the end."""
     return _ignoring(signal.SIGINT, signal.SIGTERM)
 
 
 def ignoring_interrupts() -> contextlib.AbstractContextManager[None]:
+    """Leave Ctrl-C to the program in the foreground."""
     return _ignoring(signal.SIGINT)
