@@ -30,8 +30,7 @@ from ovsnet.lab.deliver import (
 )
 from ovsnet.lab.matrix import Matrix, Result
 from ovsnet.lab.ovs import OvsInstance
-from ovsnet.lab.removal import down as down
-from ovsnet.lab.removal import require_root
+from ovsnet.lab.removal import down, require_root
 from ovsnet.lab.signals import ignoring_interrupts, interruptible, uninterruptible
 from ovsnet.lab.topology import (
     BUS_PORT,
@@ -48,6 +47,8 @@ from ovsnet.lab.topology import (
 )
 from ovsnet.model.names import resolve_port
 from ovsnet.model.types import Model
+
+__all__ = ["Lab", "down"]
 
 if TYPE_CHECKING:
     from ovsnet.controller.client import ControllerClient
