@@ -15,6 +15,7 @@ from pathlib import Path
 from ovsnet.errors import UserError
 from ovsnet.lab import management, netns
 from ovsnet.lab.daemon import Daemon
+from ovsnet.lab.host import bus_options
 from ovsnet.lab.topology import BUS_PORT, CONTROL, CONTROLLER_PORT, ControlSpec, HostSpec, Transport
 from ovsnet.pki.authority import Directory, Request
 from ovsnet.pki.files import locked
@@ -125,7 +126,10 @@ def _configure_bus(control: ControlSpec, port: int | None) -> Path:
         made, _ = configure(Directory(Path(control.pki_dir)), BUS, listen=listen)
     config = Path(control.run_dir) / "nats.conf"
     config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(f'{made.read_text()}http: "127.0.0.1:{MONITOR_PORT}"\n')
+    lines = made.read_text().splitlines()
+    if not control.bus.startswith("tls:"):
+        lines = [line for line in lines if line.startswith(("listen:", "max_payload:"))]
+    config.write_text("\n".join([*lines, f'http: "127.0.0.1:{MONITOR_PORT}"', ""]))
     return config
 
 
@@ -144,10 +148,8 @@ def start_controller(control: ControlSpec, environment: Mapping[str, str] | None
     command += ["--listen", f"[{CONTROL}]:{CONTROLLER_PORT}", "--tokens", str(pki / "tokens.json")]
     command += ["--tls-cert", str(server / "cert.pem"), "--tls-key", str(server / "key.pem")]
     cert, key = str(mine / "cert.pem"), str(mine / "key.pem")
-    if control.transport == "nats":
-        command += ["--nats", f"tls://[{CONTROL}]:{BUS_PORT}", "--nats-cert", cert, "--nats-key", key]
-        command += ["--nats-ca", str(mine / "callers-ca.pem")]
-    else:
+    command += bus_options(control.bus, control.management.tls_dir)
+    if control.transport == "controller":
         command += ["--direct", "--agent-cert", cert, "--agent-key", key, "--agent-ca", str(mine / "hosts-ca.pem")]
     (run_dir / "store").mkdir(parents=True, exist_ok=True)
     return controller_of(control).start(control.netns, command, environment)

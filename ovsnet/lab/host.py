@@ -165,9 +165,15 @@ def _reached_by(host: HostSpec) -> list[str]:
     tls = Path(host.management.tls_dir)
     words = ["--listen", f"[{host.management.address}]:{AGENT_PORT}", "--tls-cert", str(tls / "cert.pem")]
     words += ["--tls-key", str(tls / "key.pem"), "--tls-ca", str(tls / "callers-ca.pem")]
-    if host.bus:
-        words += ["--nats", host.bus, "--nats-cert", str(tls / "cert.pem"), "--nats-key", str(tls / "key.pem")]
-        words += ["--nats-ca", str(tls / "callers-ca.pem")]
+    return words + bus_options(host.bus, host.management.tls_dir)
+
+
+def bus_options(bus: str, tls_dir: str) -> list[str]:
+    """The options of whoever uses the message bus; ``bus`` is its URL, or empty."""
+    words = ["--nats", bus] if bus else []
+    if bus.startswith("tls:"):
+        for option, file in (("cert", "cert"), ("key", "key"), ("ca", "callers-ca")):
+            words += [f"--nats-{option}", f"{tls_dir}/{file}.pem"]
     return words
 
 

@@ -91,6 +91,7 @@ class Lab:
         *,
         datapath: str = "netdev",
         transport: Transport = "direct",
+        tls: bool = True,
         agents: bool = True,
         progress: Progress = _silent,
     ) -> Lab:
@@ -98,8 +99,8 @@ class Lab:
 
         ``model`` is complete (ids, MACs, IPs and VNIs assigned); ``name`` defaults to the model's. ``datapath`` is
         ``netdev`` (user space) or ``system`` (the kernel's). ``transport`` says who tells the agents: ``direct`` (the
-        lab itself), ``controller`` (one that calls them) or ``nats`` (one that publishes on a bus). ``agents=False``
-        gives bare switches without flows.
+        lab itself), ``controller`` (one that calls them) or ``nats`` (one that publishes on a bus; with
+        ``tls=False`` the bus takes anybody). ``agents=False`` gives bare switches without flows.
         ``progress(step, done, total)`` is called from this thread. On failure and Ctrl-C a new lab is removed and an
         existing one brought back. Raises UserError: not root, a bad or busy name, a namespace in the way, no
         nats-server; LabError when an agent or the controller does not start, or (the lab is left as it is, to be looked
@@ -107,7 +108,7 @@ class Lab:
         """
         name = name or model.name
         require_root()
-        wanted = topology(model, name, datapath, transport)
+        wanted = topology(model, name, datapath, transport, tls=tls)
         controlling.require(transport)
         with record.locked(name), interruptible():
             before = record.read(name)

@@ -41,7 +41,7 @@ class Attachment(msgspec.Struct, frozen=True):
 class HostSpec(msgspec.Struct, frozen=True):
     """A hypervisor: its namespace, VTEP, run directory and the underlay's end of its uplink.
 
-    ``management`` is ``None`` in a lab without a controller.
+    ``management`` is ``None`` in a lab without a controller, ``bus`` the URL of the message bus, if there is one.
     """
 
     name: str
@@ -56,12 +56,13 @@ class HostSpec(msgspec.Struct, frozen=True):
 
 
 class ControlSpec(msgspec.Struct, frozen=True):
-    """Where the controller and, with ``nats``, the message bus live; ``tls_dir`` is the controller's."""
+    """Where the controller and, with ``nats``, the message bus live; ``bus`` is its URL."""
 
     netns: str
     run_dir: str
     pki_dir: str
     transport: Transport
+    bus: str
     management: Attachment
 
 
@@ -133,9 +134,13 @@ def short(name: str, length: int) -> str:
     return f"{name[: length - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def topology(model: Model, lab: str, datapath: str, transport: Transport = "direct") -> Topology:
-    """The lab of a complete model (ids, MACs and IPs assigned). Raises UserError when a path would be too long."""
+def topology(model: Model, lab: str, datapath: str, transport: Transport = "direct", *, tls: bool = True) -> Topology:
+    """The lab of a complete model (ids, MACs and IPs assigned). Raises UserError when a path would be too long.
+
+    Without ``tls`` the message bus takes anybody.
+    """
     base = lab_dir(lab)
+    bus = f"{'tls' if tls else 'nats'}://[{CONTROL}]:{BUS_PORT}" if transport == "nats" else ""
     hosts = {}
     for name, host in model.hosts.items():
         run_dir = base / "h" / short(name, 20)
@@ -152,7 +157,7 @@ def topology(model: Model, lab: str, datapath: str, transport: Transport = "dire
             mtu=model.underlay.mtu,
             datapath=datapath,
             management=_attachment(base, name) if transport != "direct" else None,
-            bus=f"tls://[{CONTROL}]:{BUS_PORT}" if transport == "nats" else "",
+            bus=bus,
         )
     workloads = {}
     for vpc_name, vpc in model.vpcs.items():
@@ -160,7 +165,7 @@ def topology(model: Model, lab: str, datapath: str, transport: Transport = "dire
             if port.host is not None:
                 made = _workload(model, lab, vpc_name, port_name, vpc.networks[port.network], port, datapath)
                 workloads[made.name] = made
-    control = _control(lab, transport) if transport != "direct" else None
+    control = _control(lab, transport, bus) if transport != "direct" else None
     return Topology(lab, f"{prefix(lab)}underlay", model.underlay.mtu, hosts, workloads, control)
 
 
@@ -169,13 +174,14 @@ def agent_url(host: HostSpec) -> str | None:
     return f"https://[{host.management.address}]:{AGENT_PORT}" if host.management else None
 
 
-def _control(lab: str, transport: Transport) -> ControlSpec:
+def _control(lab: str, transport: Transport, bus: str) -> ControlSpec:
     base = lab_dir(lab)
     return ControlSpec(
         netns=f"{prefix(lab)}control",
         run_dir=str(base / "c"),
         pki_dir=str(base / "pki"),
         transport=transport,
+        bus=bus,
         management=Attachment(CONTROL, _interface("mc", ""), str(base / "pki/callers/controller")),
     )
 
