@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -51,6 +53,7 @@ class Daemon:
                 start_new_session=True,
             )
         process.returncode = 0  # It outlives us on purpose: no warning when this object goes.
+        _await_arguments(process.pid)
         self._pid_file.write_text(str(process.pid))
         return process.pid
 
@@ -67,3 +70,12 @@ class Daemon:
         except OSError as error:
             return f"({error.strerror})"
         return "\n".join(text.splitlines()[-lines:]) or "(empty)"
+
+
+def _await_arguments(pid: int) -> None:
+    """Wait until a process that has just begun shows its arguments, by which it is known: they follow the exec."""
+    while netns.alive(pid):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/cmdline").read_bytes():
+                return
+        time.sleep(0.001)
