@@ -6,7 +6,8 @@ import logging
 import struct
 import threading
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,10 +76,16 @@ class Agent:
         self.ovsdb = Ovsdb(config.ovsdb, config.bridge)
         self.switch = SwitchProcess(config.openflow)
         self.reconciler = Reconciler(
-            config.host, self.switch, states.values(), on_synced=self._synced, audit_every=config.audit_every
+            config.host,
+            self.switch,
+            states.values(),
+            on_synced=self._synced,
+            on_status=self._news,
+            audit_every=config.audit_every,
         )
         self.unsaved: set[str] = set()
-        self.digests: dict[str, tuple[VpcState, str]] = {}
+        self._saving: Counter[str] = Counter()
+        self._watchers: list[Callable[[], None]] = []
         self.fault = ""
         self.refusal: UserError | None = None
         self.configured = threading.Event()
@@ -94,6 +101,7 @@ class Agent:
         """Start everything; returns at once."""
         log.info("holding %d VPCs for host %s", len(self.view.states), self.config.host)
         self.ovsdb.on_change(self._noted.set)
+        self.ovsdb.on_change(self._news)
         self.ovsdb.start()
         self.reconciler.start()
         self._thread.start()
@@ -121,8 +129,20 @@ class Agent:
                 return Ticket(asked, change, done, self.reconciler.feed(change))
             self.view.commit(change)
             states = {vpc: state for vpc, state in change.states.items() if state is not None}
+            self._saving.update(change.states.keys())
             stored = self._disk.submit(self._save, change, states)
             return Ticket(asked, change, stored, self.reconciler.feed(change))
+
+    def watch(self, listener: Callable[[], None]) -> None:
+        """Have ``listener()`` called, on any thread, when what the agent tells about itself may have changed.
+
+        It must only take note.
+        """
+        self._watchers.append(listener)
+
+    def unstored(self) -> set[str]:
+        """The VPCs of which the last change is not on disk, or not yet."""
+        return self.unsaved | {vpc for vpc, count in list(self._saving.items()) if count > 0}
 
     def preview(self, operations: Iterable[Operation], *, adopt: bool = False) -> Plan:
         """What operations would change in the switch; changes nothing. Raises ConflictError or ModelError."""
@@ -184,9 +204,18 @@ class Agent:
             self.unsaved.update(change.states)
             log.error("cannot write to %s: %s", self.config.state_dir, exc.strerror or exc)
             raise
+        finally:
+            with self._lock:
+                self._saving.subtract(change.states.keys())
+                self._saving = +self._saving
+            self._news()
         for vpc in self.unsaved - change.states.keys():
             self.store.rewrite(vpc, self.view.states.get(vpc))
         self.unsaved.clear()
+
+    def _news(self) -> None:
+        for listener in self._watchers:
+            listener()
 
     def _synced(self) -> None:
         self._in_place = True
@@ -248,7 +277,9 @@ class Agent:
     def _set_fault(self, fault: str) -> None:
         if fault and fault != self.fault:
             log.error("%s", fault)
-        self.fault = fault
+        if fault != self.fault:
+            self.fault = fault
+            self._news()
 
     def _report_interfaces(self) -> None:
         """Log what is wrong with interfaces, once."""

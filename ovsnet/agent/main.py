@@ -16,6 +16,7 @@ from types import FrameType
 
 from ovsnet._version import VERSION
 from ovsnet.agent.agent import Agent, Config
+from ovsnet.agent.joining import BusConfig, add_options, bus_of, join
 from ovsnet.errors import UserError
 from ovsnet.http.service import Listener, log_to_stderr, notify_ready, pid_file, unix_listener
 from ovsnet.model.checks import NAME
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         options = _parser().parse_args(argv)
         log_to_stderr(json=options.log_json)
-        status = run(config_of(options), options.run_dir)
+        status = run(config_of(options), options.run_dir, bus_of(options))
     except UserError as exc:
         print(f"ovsnet-agent: {exc}", file=sys.stderr)  # noqa: T201
         sys.exit(exc.exit_code)
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--state-dir", type=Path, default=Path("/var/lib/ovsnet"), help="what was told, kept (default: %(default)s)")
     add("--audit-interval", type=float, default=30.0, metavar="SECONDS", help="between audits (default: %(default)s)")
+    add_options(parser)
     add("--log-json", action="store_true", help="log one JSON object a line")
     add("--version", action="version", version=f"ovsnet-agent {VERSION}")
     return parser
@@ -98,8 +100,8 @@ def config_of(options: argparse.Namespace) -> Config:
     )
 
 
-def run(config: Config, run_dir: Path) -> int:
-    """Run an agent to its end; returns the process's exit status. Raises UserError."""
+def run(config: Config, run_dir: Path, bus: BusConfig | None = None) -> int:
+    """Run an agent to its end, on a ``bus`` if one is given; returns the process's exit status. Raises UserError."""
     ended = threading.Event()
     gc.disable()  # nothing that is made at the start is garbage, and looking for some costs a third of the time
 
@@ -119,6 +121,8 @@ def run(config: Config, run_dir: Path) -> int:
         gc.enable()
         if agent.refusal is not None:
             raise agent.refusal
+        if bus is not None:
+            stack.callback(join(agent, bus))
         if not ended.is_set():
             _serve(agent, listeners)
     log.info("ended; the flows stay in the switch")

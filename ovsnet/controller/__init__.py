@@ -1,1 +1,1 @@
-"""The orchestration side: the model in a store, an API over it, and who has to hear of what."""
+"""The orchestration side: the truth about all VPCs, its store, its API, and who needs what of it."""

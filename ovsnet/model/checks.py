@@ -34,7 +34,7 @@ class NetworkView:
         self.range_paths: list[Path] = []
         self.gateways: dict[bytes, Cidr] = {}
         self.addresses: dict[bytes, Path] = {}
-        self.macs: dict[str, str] = {}
+        self.macs: dict[str, Path] = {}
         self.sound = True
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from uuid import UUID
 
 import msgspec
 
 from ovsnet.errors import Path, shown
-from ovsnet.model.addresses import canonical_mac, ip_text, mac_fault, not_unicast, parse_ip, unusable_range
+from ovsnet.model.addresses import ip_text, unusable_range
 from ovsnet.model.checks import NAME, Drafts, NetworkView, check_cidr, check_name, suggest
+from ovsnet.model.fields import WORKLOAD_PATTERN
 from ovsnet.model.identity import derive_mac, port_id
+from ovsnet.model.nic_checks import NicChecker, called
 from ovsnet.model.structure import BAD
 from ovsnet.model.types import AllowedAddress, Port
 
+_WORKLOAD = re.compile(WORKLOAD_PATTERN)
 
-class PortChecker:
+
+class PortChecker(NicChecker):
     """Checks the ports of one VPC. ``vpc`` names it, ``base`` is its path; ``ids`` is shared by all VPCs."""
 
     def __init__(
@@ -27,14 +32,12 @@ class PortChecker:
         hosts: Collection[str],
         ids: dict[str, Path],
     ) -> None:
-        self.drafts = drafts
+        super().__init__(drafts, base, networks)
         self.vpc = vpc
         self.base = (*base, "ports")
-        self.networks = networks
         self.hosts = hosts
         self.ids = ids
         self.hosts_known = bool(hosts) or not (drafts.broken_beside(()) or drafts.broken(("hosts",)))
-        self.networks_known = bool(networks) or not drafts.broken_beside(base)
 
     def check(self, ports: Mapping[str, Port]) -> dict[str, Port]:
         """The ports with canonical addresses, ids and MACs; explicit ones are settled before derived ones."""
@@ -52,19 +55,13 @@ class PortChecker:
         path = (*self.base, name)
         if not NAME.fullmatch(name):
             check_name(self.drafts, name, path)
-        if port.host is not None and port.host not in self.hosts and self.hosts_known:
-            reason = f"there is no host {shown(port.host)}"
-            self.drafts.add("unknown-host", (*path, "host"), reason, values=suggest(port.host, self.hosts, "hosts"))
-        view = self.networks.get(port.network)
-        if view is None and port.network is not BAD and self.networks_known:
-            reason = f"there is no network {shown(port.network)} in this VPC"
-            values = suggest(port.network, self.networks, "networks")
-            self.drafts.add("unknown-network", (*path, "network"), reason, values=values)
+        self._placement(port, path)
+        view = self.network(port.network, path)
         ident = self._explicit_id(port.id, path) if port.id else port_id(self.vpc, name)
-        mac = None if port.mac is None else self._mac(port.mac, (*path, "mac"), view, name)
+        mac = None if port.mac is None else self.mac(port.mac, (*path, "mac"), view, path)
         ips = port.ips
         if ips:
-            ips = self._ips(ips, path, view)
+            ips = self.ips(ips, path, view)
         elif ips is None and view is not None and view.sound and not view.ranges:
             ips = ()
         allowed = port.allowed_addresses
@@ -87,6 +84,20 @@ class PortChecker:
             workload=port.workload,
         )
 
+    def _placement(self, port: Port, path: Path) -> None:
+        """Where the port is, where it is about to go, and which machine's it is."""
+        for key, host in (("host", port.host), ("moving_to", port.moving_to)):
+            if host is not None and host not in self.hosts and self.hosts_known:
+                reason = f"there is no host {shown(host)}"
+                self.drafts.add("unknown-host", (*path, key), reason, values=suggest(host, self.hosts, "hosts"))
+        if port.epoch:
+            self.epoch(port.epoch, path)
+        if port.moving_to is not None and port.host in (None, port.moving_to):
+            reason = "the port runs nowhere yet" if port.host is None else f"the port is on {port.host} already"
+            self.drafts.add("invalid-move", (*path, "moving_to"), reason)
+        if port.workload and port.workload is not BAD and not _WORKLOAD.fullmatch(port.workload):
+            self.drafts.add("invalid-workload", (*path, "workload"), f"{shown(port.workload)} is no name of a workload")
+
     def _explicit_id(self, text: str, path: Path) -> str:
         try:
             ident = str(UUID(text))
@@ -103,21 +114,8 @@ class PortChecker:
         if owner is path:
             return
         place = (*path, "id") if explicit else path
-        reason = f"{ident} is already the id of port {_name(owner)}"
+        reason = f"{ident} is already the id of {called(owner)}"
         self.drafts.add("duplicate-id", place, reason, other=owner, on_key=not explicit, other_on_key=True)
-
-    def _mac(self, text: str, place: Path, view: NetworkView | None, name: str | None) -> str:
-        mac = canonical_mac(text)
-        fault = "no MAC address" if mac is None else mac_fault(mac)
-        if mac is None or fault:
-            self.drafts.add("invalid-mac", place, f"{shown(text)} is {fault}")
-            return text
-        if view is not None and name is not None:
-            owner = view.macs.setdefault(mac, name)
-            if owner is not name:
-                reason = f"{mac} is already the MAC of port {owner} in the same network"
-                self.drafts.add("duplicate-mac", place, reason, other=(*self.base, owner, "mac"))
-        return mac
 
     def _derive_macs(self, derived: Iterable[tuple[str, str]], ports: dict[str, Port]) -> None:
         """Give the rest a MAC from their ids; of two that derive the same one, the higher id takes its next."""
@@ -133,57 +131,10 @@ class PortChecker:
                 mac = derive_mac(ident, attempt)
             if mac in explicit:
                 reason = f"{mac} is the MAC that derives from the id of port {name} in the same network"
-                place = (*self.base, explicit[mac], "mac")
+                place = (*explicit[mac], "mac")
                 self.drafts.add("duplicate-mac", place, reason, other=(*self.base, name), other_on_key=True)
             others[mac] = name
             ports[name] = msgspec.structs.replace(port, mac=mac)
-
-    def _ips(self, ips: tuple[str, ...], path: Path, view: NetworkView | None) -> tuple[str, ...]:
-        result = []
-        for index, text in enumerate(ips):
-            packed = None if text is BAD else parse_ip(text)
-            fault = "no IP address" if packed is None else not_unicast(packed)
-            if packed is None or fault:
-                if text is not BAD:
-                    self._invalid_address(text, (*path, "ips", index), str(fault))
-                result.append(text)
-                continue
-            result.append(text if len(packed) == 4 else ip_text(packed))
-            if view is not None:
-                self._claim_address(packed, (*path, "ips", index), view)
-        return tuple(result)
-
-    def _invalid_address(self, text: str, place: Path, fault: str) -> None:
-        detail = " without a prefix length" if parse_ip(text.partition("/")[0]) and "/" in text else ""
-        self.drafts.add("invalid-address", place, f"{shown(text)} is {fault}", values={"detail": detail})
-
-    def _claim_address(self, packed: bytes, place: Path, view: NetworkView) -> None:
-        cidr = next((one for one in view.ranges if packed in one), None)
-        if cidr is None:
-            if view.sound:
-                self._outside(packed, place, view)
-            return
-        reserved = "gateway's address" if packed in view.gateways else cidr.reserved(packed)
-        if reserved:
-            reason = f"{ip_text(packed)} is the {reserved} of {cidr}"
-            self.drafts.add("reserved-address", place, reason, values={"range": str(cidr)})
-            return
-        owner = view.addresses.setdefault(packed, place)
-        if owner is not place:
-            text = ip_text(packed)
-            values = {"suggestion": f"Give another address of {cidr}."}
-            reason = f"{text} is already an address of port {_name(owner)} in the same network"
-            self.drafts.add("duplicate-address", place, reason, other=owner, values=values)
-
-    def _outside(self, packed: bytes, place: Path, view: NetworkView) -> None:
-        name = view.path[-1]
-        if not view.ranges:
-            reason = f"{ip_text(packed)} is an address, and network {name} has no subnets"
-            ranges = f"a subnet that network {name} declares"
-        else:
-            reason = f"{ip_text(packed)} is in no subnet of network {name}"
-            ranges = " or ".join(str(cidr) for cidr in view.ranges)
-        self.drafts.add("address-outside-subnet", place, reason, values={"ranges": ranges})
 
     def _allowed(
         self, allowed: tuple[AllowedAddress, ...], path: Path, own_mac: str | None, own_ips: tuple[str, ...]
@@ -192,7 +143,7 @@ class PortChecker:
         seen: dict[tuple[str, str | None], Path] = {}
         for index, one in enumerate(allowed):
             place = (*path, "allowed_addresses", index)
-            mac = None if one.mac is None else self._mac(one.mac, (*place, "mac"), None, None)
+            mac = None if one.mac is None else self.mac(one.mac, (*place, "mac"), None, None)
             cidr = None if one.ip is BAD else check_cidr(self.drafts, (*place, "ip"), one.ip, bare=True)
             if cidr is None:
                 continue
@@ -218,24 +169,24 @@ class PortChecker:
 
 def check_families(
     drafts: Drafts, base: Path, ports: Mapping[str, Port], vteps: Mapping[str, str], local: str | None = None
-) -> None:
-    """``mixed-vtep-families``: hosts of one VPC have VTEPs of one family, that of ``local`` or of the first host."""
-    placed: dict[str, str] = {}
+) -> str | None:
+    """``mixed-vtep-families``: hosts of one VPC have VTEPs of one family, that of ``local`` or of the first host.
+
+    Returns the host whose family holds, ``None`` if no port is placed.
+    """
+    placed: dict[str, Path] = {}
     for name, port in ports.items():
-        if port.host is not None and port.host not in placed and parse_ip(vteps.get(port.host, "")):
-            placed[port.host] = name
+        if port.host is not None and port.host not in placed and port.host in vteps:
+            placed[port.host] = (*base, "ports", name, "host")
+        if port.moving_to is not None and port.moving_to not in placed and port.moving_to in vteps:
+            placed[port.moving_to] = (*base, "ports", name, "moving_to")
     if not placed:
-        return
+        return None
     first = local if local in placed else next(iter(placed))
     family = ":" in vteps[str(first)]
-    for host, name in placed.items():
+    for host, path in placed.items():
         if (":" in vteps[host]) != family:
             has, other = ("IPv6", "IPv4") if not family else ("IPv4", "IPv6")
             reason = f"host {host} has an {has} VTEP, and host {first}, which has ports of this VPC too, an {other} one"
-            drafts.add("mixed-vtep-families", (*base, "ports", name, "host"), reason, values={"family": other})
-
-
-def _name(path: Path) -> str:
-    """The port's name of a path to it or below it: the step after ``ports``, with the VPC where the path has it."""
-    at = path.index("ports", 2 if path[0] == "vpcs" else 0)
-    return f"{path[1]}/{path[at + 1]}" if path[0] == "vpcs" else str(path[at + 1])
+            drafts.add("mixed-vtep-families", path, reason, values={"family": other})
+    return first

@@ -115,7 +115,7 @@ _KINDS = (
         "A name that is not allowed",
         "Names have 1 to 63 characters, lower-case letters, digits, '_' and '-', and begin with a letter or a digit.",
         "{suggestion}",
-        ("model", "host", "vpc", "network", "port"),
+        ("model", "host", "vpc", "network", "port", "state"),
     ),
     ProblemKind(
         "duplicate-declaration",
@@ -158,7 +158,37 @@ _KINDS = (
         "mixed-vtep-families",
         "Hosts of one VPC with an IPv4 and an IPv6 VTEP",
         "A tunnel has one address family, so hosts that hold ports of one VPC need VTEPs of one family.",
-        "Place the port on a host with an {family} VTEP, or give all hosts of this VPC VTEPs of one family.",
+        "Place it behind an {family} VTEP, or give all hosts of this VPC VTEPs of one family.",
+        ("port", "state"),
+    ),
+    ProblemKind(
+        "endpoint-at-host",
+        "An endpoint behind a host of the VPC",
+        "Endpoints are neighbours behind VTEPs that are no host's of the VPC. What runs on one of its hosts is a port: "
+        "that host delivers to declared ports alone.",
+        "Declare it as a port with 'host: {host}', or give the VTEP that it is really behind.",
+        ("state",),
+    ),
+    ProblemKind(
+        "invalid-epoch",
+        "An epoch out of range",
+        "An epoch counts the placements of a port or an endpoint: a whole number from 0 to 2**53.",
+        "Give 0 or more, one more with every placement, or leave it out.",
+        ("port", "state"),
+    ),
+    ProblemKind(
+        "invalid-move",
+        "A move that leads nowhere",
+        "'moving_to' names the host that a placed port is about to move to, while 'host' is still the one it runs on.",
+        "Give 'host' the host that it runs on and 'moving_to' another one, or leave 'moving_to' out.",
+        ("port",),
+    ),
+    ProblemKind(
+        "invalid-workload",
+        "Not a name of a workload",
+        "A workload is the machine whose NICs the ports are: up to 63 letters, digits, '.', '_' and '-', the first one "
+        "a letter or a digit.",
+        "Give the name of the virtual machine or container, such as vm-17, or leave it out.",
         ("port",),
     ),
     ProblemKind(
@@ -214,30 +244,31 @@ _KINDS = (
     ProblemKind(
         "unknown-network",
         "A network that the VPC does not have",
-        "A port is in a network of its own VPC.",
+        "A port is in a network of its own VPC, and so is an endpoint.",
         "{suggestion}",
-        ("port",),
+        ("port", "state"),
     ),
     ProblemKind(
         "unknown-host",
         "A host that is not declared",
-        "A port is placed on a host under 'hosts', or left without 'host': then it is delivered to nobody.",
+        "A port is placed on a host under 'hosts', or left without 'host': then it is delivered to nobody. A host that "
+        "it is about to move to stands there too.",
         "{suggestion}",
-        ("port",),
+        ("port", "state"),
     ),
     ProblemKind(
         "invalid-mac",
         "Not a usable MAC address",
         "A MAC is six bytes, unicast, not all zero.",
         "Write it as 02:00:00:00:01:01 (the second digit even).",
-        ("port", "allowed_address"),
+        ("port", "allowed_address", "state"),
     ),
     ProblemKind(
         "duplicate-mac",
         "Two ports of one network with one MAC address",
         "Within a network a MAC belongs to one port. Other networks and other VPCs may have it too.",
-        "Give the port another MAC, or leave it out to have one derived.",
-        ("port",),
+        "Give one of them another MAC; that of a port may be left out to have one derived.",
+        ("port", "state"),
     ),
     ProblemKind(
         "invalid-address",
@@ -245,21 +276,21 @@ _KINDS = (
         "Ports have unicast addresses. Multicast, loopback, link-local, unspecified, broadcast and IPv4-mapped "
         "addresses are refused; link-local IPv6 addresses come by themselves, from the MAC.",
         "Give a unicast IPv4 or IPv6 address{detail}.",
-        ("port", "allowed_address"),
+        ("port", "allowed_address", "state"),
     ),
     ProblemKind(
         "address-outside-subnet",
         "An address that is in no subnet of the port's network",
         "Every address of a port comes from a subnet of its network.",
         "Give an address of {ranges}.",
-        ("port",),
+        ("port", "state"),
     ),
     ProblemKind(
         "reserved-address",
         "An address that no port may have",
         "The network address and the broadcast address of an IPv4 subnet, and its gateway's address.",
         "Give another address of {range}.",
-        ("port",),
+        ("port", "state"),
     ),
     ProblemKind(
         "duplicate-address",
@@ -267,7 +298,7 @@ _KINDS = (
         "Within a network an address belongs to one port; in 'allowed_addresses' an address stands once for each MAC, "
         "and not the port's own.",
         "{suggestion}",
-        ("port", "allowed_address"),
+        ("port", "allowed_address", "state"),
     ),
     ProblemKind(
         "invalid-id",

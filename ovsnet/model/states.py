@@ -10,6 +10,7 @@ from ovsnet.errors import ModelError, Path, Problem, path_text
 from ovsnet.model.assign import complete
 from ovsnet.model.checks import Drafts, check_name, check_network, check_vteps
 from ovsnet.model.collector import collector_paused
+from ovsnet.model.endpoint_checks import EndpointChecker
 from ovsnet.model.json_source import decode_quickly, read_json
 from ovsnet.model.nodes import Draft, SourceError, mark
 from ovsnet.model.port_checks import PortChecker, check_families
@@ -29,18 +30,18 @@ def vpc_states(model: Model, revisions: Mapping[str, int] | int = 1) -> dict[str
 
 
 def states_for_host(model: Model, host: str, revisions: Mapping[str, int] | int = 1) -> dict[str, VpcState]:
-    """The states that ``host`` needs: of the VPCs that have a port on it, and no other. Raises as vpc_states."""
+    """The states that ``host`` needs: of the VPCs that have a port on it, or about to come. Raises as vpc_states."""
     complete(model)
     return {
         name: _state(model, name, revisions)
         for name, vpc in model.vpcs.items()
-        if any(port.host == host for port in vpc.ports.values())
+        if any(host in (port.host, port.moving_to) for port in vpc.ports.values())
     }
 
 
 def _state(model: Model, name: str, revisions: Mapping[str, int] | int) -> VpcState:
     vpc = model.vpcs[name]
-    placed = {port.host for port in vpc.ports.values() if port.host is not None}
+    placed = {host for port in vpc.ports.values() for host in (port.host, port.moving_to) if host is not None}
     return VpcState(
         name=name,
         revision=revisions if isinstance(revisions, int) else revisions.get(name, 1),
@@ -91,8 +92,8 @@ def canonical_state(state: VpcState, host: str | None = None) -> VpcState:
 def check_state(state: VpcState, host: str | None = None) -> list[Problem]:
     """Everything that is wrong with one VPC's state, sorted by path; ``host``: the hypervisor that it is for.
 
-    The checks are those of a model, and: nothing is left to assign, and every host that holds a port has its VTEP in
-    ``hosts``, of the same address family as ``host``'s own.
+    The checks are those of a model, and: nothing is left to assign, every host that holds a port or is about to has its
+    VTEP in ``hosts``, of the same address family as ``host``'s own, and endpoints are behind other VTEPs than these.
     """
     return _check(state, host)[1]
 
@@ -137,15 +138,17 @@ def _check(state: VpcState, host: str | None) -> tuple[VpcState, list[Problem]]:
         missing = (key for key, value in (("id", port.id), ("mac", port.mac), ("ips", port.ips)) if value in {None, ""})
         for key in missing:
             _unassigned(drafts, ("ports", name, key))
-    check_families(drafts, (), ports, vteps, host)
+    leading = check_families(drafts, (), ports, vteps, host)
+    endpoints = EndpointChecker(drafts, views, vteps, leading).check(state.endpoints) if state.endpoints else {}
     if drafts.found:
         return state, sorted((make_problem(draft, None) for draft in drafts.found), key=lambda one: one.path)
     if (
         networks != state.networks
         or vteps != state.hosts
+        or endpoints != state.endpoints
         or any(ports[name] is not state.ports[name] for name in ports)
     ):
-        state = msgspec.structs.replace(state, networks=networks, ports=ports, hosts=vteps)
+        state = msgspec.structs.replace(state, networks=networks, ports=ports, endpoints=endpoints, hosts=vteps)
     return state, []
 
 

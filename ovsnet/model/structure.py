@@ -13,7 +13,19 @@ from msgspec import inspect
 from ovsnet.errors import Path, shown
 from ovsnet.model.fields import doc_of
 from ovsnet.model.nodes import Draft, Node
-from ovsnet.model.types import AllowedAddress, Declared, Host, Model, Network, Port, Subnet, Underlay, Vpc, VpcState
+from ovsnet.model.types import (
+    AllowedAddress,
+    Declared,
+    Host,
+    Model,
+    Network,
+    Port,
+    RemoteEndpoint,
+    Subnet,
+    Underlay,
+    Vpc,
+    VpcState,
+)
 
 BAD = "\x00"
 """Stands, by identity, for text that was reported already, so that nothing else is said about it."""
@@ -45,7 +57,12 @@ _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 _BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _NOTHING = object()
 
-_SPOKEN: dict[type, str] = {Vpc: "VPC", AllowedAddress: "allowed address", VpcState: "VPC's state"}
+_SPOKEN: dict[type, str] = {
+    Vpc: "VPC",
+    AllowedAddress: "allowed address",
+    RemoteEndpoint: "endpoint",
+    VpcState: "VPC's state",
+}
 
 T = TypeVar("T", bound=Declared)
 

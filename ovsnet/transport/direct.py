@@ -81,7 +81,7 @@ class Direct:
     async def start(self) -> None:
         """Begin to connect to every host; returns at once."""
         self._loop = asyncio.get_running_loop()
-        self.follow()
+        self._follow()
 
     async def stop(self) -> None:
         """End all links; what was not told is told after the next start."""
@@ -89,7 +89,15 @@ class Direct:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def follow(self) -> None:
-        """Take note of hosts that are new, gone, or called elsewhere now."""
+        """Take note of hosts that are new, gone, or called elsewhere now; from any thread."""
+        assert self._loop is not None, "start first"
+        self._loop.call_soon_threadsafe(self._follow)
+
+    def flush(self) -> bool:
+        """True: each link begins with what its host lacks, so nothing depends on what waits here."""
+        return True
+
+    def _follow(self) -> None:
         wanted = {host: self.feed.address(host) for host in self.feed.hosts()}
         for host, link in list(self._links.items()):
             if wanted.get(host) != link.address:

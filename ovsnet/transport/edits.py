@@ -40,7 +40,7 @@ class UnknownObjectError(UserError):
 class InUseError(ConflictError):
     """An object that others refer to cannot go; ``referrers`` are their paths in the VPC."""
 
-    def __init__(self, what: str, referrers: tuple[str, ...], current: int) -> None:
+    def __init__(self, what: str, referrers: tuple[str, ...], current: int | None) -> None:
         some = ", ".join(referrers[:10]) + (f" and {len(referrers) - 10} more" if len(referrers) > 10 else "")
         super().__init__("in-use", f"{what} is used by {some}. Remove or change these first", current)
         self.referrers = referrers

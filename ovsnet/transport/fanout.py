@@ -16,7 +16,8 @@ from ovsnet.transport.operations import patch_item, put_item, withdraw_item
 class VpcChange:
     """One VPC in a transaction: its change, its state afterwards, and the hosts concerned before and afterwards.
 
-    ``patch`` is ``None`` for a VPC that is new or gone; ``state`` is then the new one, or ``None``.
+    ``patch`` is ``None`` for a VPC that is new or gone; ``state`` is then the new one, or ``None``. Where no host is
+    concerned for the first time, ``state`` is not needed and may be ``None``.
     """
 
     vpc: str
@@ -63,10 +64,10 @@ class _Kinds:
 
     def _make(self, kind: str) -> Item:
         change = self.change
-        if kind == "withdraw" or change.state is None:
-            return withdraw_item(change.vpc, change.revision)
         if kind == "patch" and change.patch is not None:
             return patch_item(change.patch)
+        if kind == "withdraw" or change.state is None:
+            return withdraw_item(change.vpc, change.revision)
         return put_item(change.state)
 
 

@@ -9,8 +9,9 @@ import msgspec
 
 from ovsnet.errors import ModelError, UserError
 from ovsnet.model import canonical_state, check_states
-from ovsnet.model.types import Port, VpcState
+from ovsnet.model.types import Port, RemoteEndpoint, VpcState
 from ovsnet.transport.changes import Operation, Patch, Put, Withdraw, patched
+from ovsnet.transport.digest import digest_text, patched_sum, state_sum
 
 
 class ConflictError(UserError):
@@ -30,55 +31,76 @@ class Change:
     states: Mapping[str, VpcState | None] = field(default_factory=dict)
 
 
+Nic = Port | RemoteEndpoint
+Owner = tuple[str, str]
+"""The collection of a state that an object is in, and its name there."""
+
+
 class _Index:
     """Who has which address in a VPC."""
 
     def __init__(self, state: VpcState) -> None:
-        self.addresses: dict[tuple[str, str], str] = {}
-        for name, port in state.ports.items():
-            self.add(name, port)
+        self.addresses: dict[tuple[str, str], Owner] = {}
+        for owner, nic in _nics(state).items():
+            self.add(owner, nic)
 
-    def add(self, name: str, port: Port) -> None:
-        for address in (port.mac or "", *(port.ips or ())):
-            self.addresses[port.network, address] = name
+    def add(self, owner: Owner, nic: Nic) -> None:
+        for address in (nic.mac or "", *(nic.ips or ())):
+            self.addresses[nic.network, address] = owner
 
-    def discard(self, name: str, port: Port) -> None:
-        for address in (port.mac or "", *(port.ips or ())):
-            if self.addresses.get((port.network, address)) == name:
-                del self.addresses[port.network, address]
+    def discard(self, owner: Owner, nic: Nic) -> None:
+        for address in (nic.mac or "", *(nic.ips or ())):
+            if self.addresses.get((nic.network, address)) == owner:
+                del self.addresses[nic.network, address]
 
-    def clashes(self, ports: Mapping[str, Port | None]) -> bool:
-        """Whether one of the ports has an address of another that is not among them."""
-        seen: dict[tuple[str, str], str] = {}
-        for name, port in ports.items():
-            if port is None:
+    def clashes(self, nics: Mapping[Owner, Nic | None]) -> bool:
+        """Whether one of the ports and endpoints has an address of another that is not among them."""
+        seen: dict[tuple[str, str], Owner] = {}
+        for mine, nic in nics.items():
+            if nic is None:
                 continue
-            for address in (port.mac or "", *(port.ips or ())):
-                key = (port.network, address)
-                owner = self.addresses.get(key, name)
-                if (owner != name and owner not in ports) or seen.setdefault(key, name) != name:
+            for address in (nic.mac or "", *(nic.ips or ())):
+                key = (nic.network, address)
+                owner = self.addresses.get(key, mine)
+                if (owner != mine and owner not in nics) or seen.setdefault(key, mine) != mine:
                     return True
         return False
+
+
+def _nics(of: VpcState | Patch) -> dict[Owner, Nic]:
+    """The ports and endpoints of a state, or those that a change brings."""
+    ports = {("ports", name): port for name, port in of.ports.items() if port is not None}
+    return ports | {("endpoints", name): one for name, one in of.endpoints.items() if one is not None}
 
 
 class HostView:
     """The states that a host holds. ``check`` first, then ``commit``; the caller keeps others out in between.
 
-    ``states`` is only ever replaced as a whole, so that any thread may read it at any time.
+    ``states`` is only ever replaced as a whole, so that any thread may read it at any time. ``arriving`` are the ports,
+    as (VPC, name), that are about to move to this host.
     """
 
     def __init__(self, host: str, states: Mapping[str, VpcState]) -> None:
         self.host = host
         self.states = dict(states)
+        self.arriving: set[tuple[str, str]] = set()
         self._indexes: dict[str, _Index] = {}
         self._port_ids: dict[str, tuple[str, str]] = {}
         self._vnis: dict[int, str] = {}
+        self._sums: dict[str, tuple[VpcState, int]] = {}
         for state in self.states.values():
             self._register(state)
 
     def port_of(self, iface_id: str) -> tuple[str, str] | None:
         """The VPC and the name of the port that has this id."""
         return self._port_ids.get(iface_id)
+
+    def digest(self, state: VpcState) -> str:
+        """The digest of a state that is held; from any thread. After a change it costs what the change touched."""
+        known = self._sums.get(state.name)
+        if known is None or known[0] is not state:
+            known = self._sums[state.name] = (state, state_sum(state))
+        return digest_text(known[1])
 
     def check(self, operations: Iterable[Operation], *, adopt: bool = False) -> Change:
         """What operations would lead to; changes nothing.
@@ -109,6 +131,7 @@ class HostView:
                 last = change.states[operation.vpc]
                 if last is None or last.revision != operation.revision:
                     last = patched(states[operation.vpc], operation)
+                self._add_up(states[operation.vpc], operation, last)
                 states[operation.vpc] = last
         for vpc in whole:
             self._forget(vpc, states.pop(vpc, None))
@@ -132,7 +155,11 @@ class HostView:
                     before.revision,
                 )
             state = canonical_state(operation.state, self.host)
-            return None if before is not None and _same(before, state, adopt=adopt) else Put(state)
+            if before is not None:
+                if _same(before, state, adopt=adopt):
+                    return None
+                _check_epochs(before, state)
+            return Put(state)
         if before is None:
             message = f"VPC {operation.vpc} is not known here; send its whole state first"
             raise ConflictError("unknown-vpc", message, None)
@@ -152,35 +179,37 @@ class HostView:
 
     def _checked_patch(self, patch: Patch, before: VpcState, *, indexed: bool) -> Patch:
         """A change in canonical form. Only what it touches is checked, unless it touches networks or VTEPs."""
-        if indexed and self._is_narrow(patch, before):
-            ports = {name: port for name, port in patch.ports.items() if port is not None}
-            hosts = before.hosts | {name: vtep for name, vtep in patch.hosts.items() if vtep is not None}
-            networks = before.networks
-            if all(port.network in networks and (port.host is None or port.host in hosts) for port in ports.values()):
-                networks = {port.network: networks[port.network] for port in ports.values()}
-                if hosts == before.hosts:
-                    wanted = {port.host for port in ports.values()} | {self.host}
-                    hosts = {name: vtep for name, vtep in hosts.items() if name in wanted}
-            part = VpcState(name=patch.vpc, revision=patch.revision, networks=networks, ports=ports, hosts=hosts)
-            checked = canonical_state(part, self.host)
-            changed: dict[str, Port | None] = {name: checked.ports.get(name) for name in patch.ports}
-            if not self._index(patch.vpc).clashes(changed):
-                vteps = before.hosts | checked.hosts
-                return msgspec.structs.replace(patch, ports=changed, hosts={h: vteps.get(h) for h in patch.hosts})
+        _check_epochs(before, patch)
+        if indexed and _is_narrow(patch, before):
+            checked = canonical_state(self._part(patch, before), self.host)
+            vteps = before.hosts | checked.hosts
+            result = _restricted(patch, checked, vteps)
+            changed: dict[Owner, Nic | None] = {("ports", name): port for name, port in result.ports.items()}
+            changed |= {("endpoints", name): one for name, one in result.endpoints.items()}
+            free = not any(one.vtep in vteps.values() for one in checked.endpoints.values())
+            if free and not self._index(patch.vpc).clashes(changed):
+                return result
         whole = canonical_state(patched(before, patch), self.host)
-        return msgspec.structs.replace(
-            patch,
-            ports={name: whole.ports.get(name) for name in patch.ports},
-            networks={name: whole.networks.get(name) for name in patch.networks},
-            hosts={name: whole.hosts.get(name) for name in patch.hosts},
-        )
+        return _restricted(patch, whole, whole.hosts)
 
-    @staticmethod
-    def _is_narrow(patch: Patch, before: VpcState) -> bool:
-        """Whether the changed ports can be judged without the others: networks and VTEPs stay, of one family."""
-        vteps = set(before.hosts.values()) | {vtep for vtep in patch.hosts.values() if vtep is not None}
-        stay = all(before.hosts.get(host, vtep) == vtep for host, vtep in patch.hosts.items())
-        return not patch.networks and stay and len({":" in vtep for vtep in vteps}) <= 1
+    def _part(self, patch: Patch, before: VpcState) -> VpcState:
+        """As much of the state afterwards as the check of a narrow change needs."""
+        brings = _nics(patch).values()
+        hosts = before.hosts | {name: vtep for name, vtep in patch.hosts.items() if vtep is not None}
+        wanted = {host for nic in brings if isinstance(nic, Port) for host in (nic.host, nic.moving_to) if host}
+        networks = before.networks
+        if wanted <= hosts.keys() and all(nic.network in networks for nic in brings):
+            networks = {nic.network: networks[nic.network] for nic in brings}
+            if hosts == before.hosts:
+                hosts = {name: hosts[name] for name in wanted | ({self.host} & hosts.keys())}
+        return VpcState(
+            name=patch.vpc,
+            revision=patch.revision,
+            networks=networks,
+            ports={name: port for name, port in patch.ports.items() if port is not None},
+            endpoints={name: one for name, one in patch.endpoints.items() if one is not None},
+            hosts=hosts,
+        )
 
     def _check_between(self, operations: list[Operation], after: Mapping[str, VpcState | None]) -> None:
         """A VNI and a port's id belong to one VPC; the check of all states is made only where that may be broken."""
@@ -211,15 +240,15 @@ class HostView:
     def _reindex(self, before: VpcState, patch: Patch) -> None:
         """Bring the indexes from a state to what a change makes of it."""
         index = self._index(patch.vpc)
-        olds = {name: before.ports[name] for name in patch.ports if name in before.ports}
-        for name, old in olds.items():
-            index.discard(name, old)
-            if self._port_ids.get(old.id) == (patch.vpc, name):
-                del self._port_ids[old.id]
-        for name, new in patch.ports.items():
-            if new is not None:
-                index.add(name, new)
-                self._port_ids[new.id] = (patch.vpc, name)
+        for name in patch.endpoints.keys() & before.endpoints.keys():
+            index.discard(("endpoints", name), before.endpoints[name])
+        for name in patch.ports.keys() & before.ports.keys():
+            index.discard(("ports", name), before.ports[name])
+            self._forget_port(patch.vpc, name, before.ports[name])
+        for owner, new in _nics(patch).items():
+            index.add(owner, new)
+            if isinstance(new, Port):
+                self._register_port(patch.vpc, owner[1], new)
         for name in patch.networks:
             if name in before.networks and self._vnis.get(before.networks[name].vni or 0) == patch.vpc:
                 del self._vnis[before.networks[name].vni or 0]
@@ -227,22 +256,83 @@ class HostView:
             if network is not None:
                 self._vnis[network.vni or 0] = patch.vpc
 
+    def _add_up(self, before: VpcState, patch: Patch, after: VpcState) -> None:
+        known = self._sums.get(patch.vpc)
+        if known is not None and known[0] is before:
+            self._sums[patch.vpc] = (after, patched_sum(known[1], before, patch))
+
     def _register(self, state: VpcState) -> None:
         for name, port in state.ports.items():
-            self._port_ids[port.id] = (state.name, name)
+            self._register_port(state.name, name, port)
         for network in state.networks.values():
             self._vnis[network.vni or 0] = state.name
 
+    def _register_port(self, vpc: str, name: str, port: Port) -> None:
+        self._port_ids[port.id] = (vpc, name)
+        if port.moving_to == self.host:
+            self.arriving.add((vpc, name))
+
+    def _forget_port(self, vpc: str, name: str, port: Port) -> None:
+        self.arriving.discard((vpc, name))
+        if self._port_ids.get(port.id) == (vpc, name):
+            del self._port_ids[port.id]
+
     def _forget(self, vpc: str, state: VpcState | None) -> None:
         self._indexes.pop(vpc, None)
+        self._sums.pop(vpc, None)
         if state is None:
             return
         for name, port in state.ports.items():
-            if self._port_ids.get(port.id) == (vpc, name):
-                del self._port_ids[port.id]
+            self._forget_port(vpc, name, port)
         for network in state.networks.values():
             if self._vnis.get(network.vni or 0) == vpc:
                 del self._vnis[network.vni or 0]
+
+
+def _is_narrow(patch: Patch, before: VpcState) -> bool:
+    """Whether what is changed can be judged without the rest: networks and VTEPs stay, all VTEPs are of one family."""
+    vteps = set(before.hosts.values()) | {vtep for vtep in patch.hosts.values() if vtep is not None}
+    vteps |= {one.vtep for one in patch.endpoints.values() if one is not None}
+    vteps |= {one.vtep for one in list(before.endpoints.values())[:1]}
+    stay = all(before.hosts.get(host, vtep) == vtep for host, vtep in patch.hosts.items())
+    return (
+        not patch.networks
+        and stay
+        and not (before.endpoints and patch.hosts.keys() - before.hosts.keys())
+        and len({":" in vtep for vtep in vteps}) <= 1
+    )
+
+
+def _restricted(patch: Patch, state: VpcState, hosts: Mapping[str, str]) -> Patch:
+    """The change with its objects as they are in a checked state, and the VTEPs as they are in ``hosts``."""
+    return msgspec.structs.replace(
+        patch,
+        ports={name: state.ports.get(name) for name in patch.ports},
+        networks={name: state.networks.get(name) for name in patch.networks},
+        endpoints={name: state.endpoints.get(name) for name in patch.endpoints},
+        hosts={name: hosts.get(name) for name in patch.hosts},
+    )
+
+
+def _check_epochs(before: VpcState, brings: VpcState | Patch) -> None:
+    """Raises ConflictError for a placement that is older than the one that is held."""
+    for name, port in brings.ports.items():
+        held = before.ports.get(name)
+        if port is not None and held is not None and port.epoch < held.epoch and port.id == held.id:
+            raise _stale_epoch(before, f"port {before.name}/{name}", port.epoch, held.epoch)
+    for name, endpoint in brings.endpoints.items():
+        known = before.endpoints.get(name)
+        if endpoint is not None and known is not None and endpoint.epoch < known.epoch:
+            raise _stale_epoch(before, f"endpoint {before.name}/{name}", endpoint.epoch, known.epoch)
+
+
+def _stale_epoch(before: VpcState, what: str, given: int, held: int) -> ConflictError:
+    return ConflictError(
+        "stale-epoch",
+        f"epoch {given} of {what} is older than {held}, which is held: it has been placed anew since. "
+        "Give a higher one, or withdraw the VPC in the same request to begin anew",
+        before.revision,
+    )
 
 
 def _result(operation: Operation, before: VpcState | None) -> VpcState | None:
@@ -279,5 +369,6 @@ def _applied(state: VpcState, patch: Patch) -> bool:
     return (
         all(state.ports.get(name) == port for name, port in patch.ports.items())
         and all(state.networks.get(name) == network for name, network in patch.networks.items())
+        and all(state.endpoints.get(name) == endpoint for name, endpoint in patch.endpoints.items())
         and all(state.hosts.get(name) == vtep for name, vtep in patch.hosts.items())
     )

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from ovsnet.errors import ModelError
-from ovsnet.model import Network, Port, Subnet, VpcState, canonical_state, check_states
+from ovsnet.model import Network, Port, RemoteEndpoint, Subnet, VpcState, canonical_state, check_states
 from ovsnet.transport.changes import Patch, Put, Withdraw, patched
 from ovsnet.transport.view import ConflictError, HostView
 from tests.agent_kit import HOSTS, port, state
@@ -26,7 +26,11 @@ def random_patch(rng: random.Random, before: VpcState) -> Patch:
         made = rng.choice(
             [made, own, msgspec.structs.replace(own, ips=made.ips), msgspec.structs.replace(own, id=made.id)]
         )
-        ports[f"p{number}"] = rng.choice([made, made, made, None])
+        moving = msgspec.structs.replace(made, moving_to=rng.choice(["hv1", "hv2", "hv3", "hv4"]))
+        ports[f"p{number}"] = rng.choice([made, made, made, moving, None])
+    endpoints: dict[str, RemoteEndpoint | None] = {}
+    if rng.random() < 0.4:
+        endpoints[rng.choice(["e1", "e2", "p1"])] = rng.choice([endpoint(rng), endpoint(rng), None])
     networks: dict[str, Network | None] = {}
     if rng.random() < 0.15:
         name = rng.choice(["n", "m"])
@@ -41,8 +45,16 @@ def random_patch(rng: random.Random, before: VpcState) -> Patch:
         revision=before.revision + 1,
         ports=ports,
         networks=networks,
+        endpoints=endpoints,
         hosts=hosts,
     )
+
+
+def endpoint(rng: random.Random) -> RemoteEndpoint:
+    """A neighbour with the MAC and the address of some port, behind a VTEP that is mostly nobody's."""
+    like = port("shop", rng.choice(PORTS), None, rng.choice(["n", "n", "m", "x"]))
+    vtep = rng.choice(["10.0.0.19", "10.0.0.20", "10.0.0.14", "10.0.0.12", "2001:DB8::1", "2001:db8::9"])
+    return RemoteEndpoint(network=like.network, mac=like.mac or "", ips=like.ips or (), vtep=vtep)
 
 
 def judged(states: dict[str, VpcState], patch: Patch) -> VpcState | None:
@@ -75,6 +87,8 @@ def test_patch_is_judged_as_the_whole_state(seed: int) -> None:
             states["shop"] = expected
             taken += 1
         assert view.states == states
+        moving = {(v, n) for v, one in states.items() for n, p in one.ports.items() if p.moving_to == "hv1"}
+        assert view.arriving == moving
         for vpc, one in states.items():
             for name, declared in one.ports.items():
                 assert view.port_of(declared.id) == (vpc, name)
@@ -116,3 +130,36 @@ def test_state_is_kept_in_canonical_form() -> None:
     view.commit(change)
     assert view.states["shop"].ports["p1"].mac == "02:00:00:00:00:aa"
     assert view.states["shop"].hosts == HOSTS | {"hv9": "10.0.0.99"}
+
+
+def placed(host: str, epoch: int, revision: int) -> VpcState:
+    """A state in which p1 and an endpoint have been placed ``epoch`` times."""
+    whole = state(revision=revision)
+    ports = whole.ports | {"p1": msgspec.structs.replace(whole.ports["p1"], host=host, epoch=epoch)}
+    far = RemoteEndpoint(network="n", mac="02:00:00:00:09:09", vtep="10.0.0.99", epoch=epoch)
+    return msgspec.structs.replace(whole, ports=ports, endpoints={"far": far})
+
+
+def test_a_placement_older_than_the_one_held_is_refused() -> None:
+    view = HostView("hv1", {"shop": placed("hv1", 4, 7)})
+    late = placed("hv2", 3, 8)
+    for operation in (
+        Put(late),
+        Patch(vpc="shop", previous=7, revision=8, ports={"p1": late.ports["p1"]}),
+        Patch(vpc="shop", previous=7, revision=8, endpoints=dict(late.endpoints)),
+    ):
+        with pytest.raises(ConflictError) as caught:
+            view.check([operation])
+        assert (caught.value.code, caught.value.current) == ("stale-epoch", 7)
+        assert "epoch 3" in str(caught.value) and "older than 4" in str(caught.value)
+    other = msgspec.structs.replace(late.ports["p1"], id="6c1f2b9e-0d5a-4f6e-9a57-0c8f8f0e7f11")
+    assert view.check([Patch(vpc="shop", previous=7, revision=8, ports={"p1": other})]).operations, "another port"
+    assert view.check([Put(placed("hv2", 4, 8))]).operations, "a correction within one placement"
+    assert view.check([Withdraw("shop"), Put(late)]).operations, "a source that begins anew says so"
+
+
+def test_an_old_revision_with_an_old_epoch_is_an_old_revision() -> None:
+    view = HostView("hv1", {"shop": placed("hv1", 4, 7)})
+    with pytest.raises(ConflictError) as caught:
+        view.check([Put(placed("hv2", 3, 6))])
+    assert caught.value.code == "stale-revision"
