@@ -8,13 +8,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ovsnet.agent import deliver as delivering
 from ovsnet.agent.client import AgentClient, AgentError, AgentUnreachable
 from ovsnet.errors import EXIT_UNAVAILABLE, UserError
 from ovsnet.lab import control as controlling
 from ovsnet.lab import host as hosts
 from ovsnet.lab.converge import Progress, in_parallel
-from ovsnet.lab.topology import ControlSpec, HostSpec, Topology
+from ovsnet.lab.topology import ControlSpec, HostSpec, Topology, agent_url
 from ovsnet.model import Model
 
 if TYPE_CHECKING:
@@ -80,6 +82,16 @@ def await_controller(spec: ControlSpec, timeout: float) -> None:
             if daemon.pid is None or time.monotonic() > deadline:
                 raise LabError(f"the controller: {error} Its log ends:\n{daemon.log_end()}") from None
         time.sleep(_POLL)
+
+
+def reachable(model: Model, topology: Topology) -> Model:
+    """The model as a controller takes it: with the addresses at which the lab's agents are called."""
+    hosts = {
+        name: msgspec.structs.replace(host, agent=agent_url(topology.hosts[name]))
+        for name, host in model.hosts.items()
+        if name in topology.hosts
+    }
+    return msgspec.structs.replace(model, hosts={**model.hosts, **hosts})
 
 
 def deliver(model: Model, topology: Topology, progress: Progress) -> dict[str, int]:
