@@ -149,7 +149,7 @@ def test_concurrent_writers_under_kills(controller: Controller, seconds: int) ->
     threads = [threading.Thread(target=one.run, args=(ending,), daemon=True) for one in writers]
     for thread in threads:
         thread.start()
-    rng, until_then, kills = random.Random(os.environ.get("OVSNET_SEED", 1)), time.monotonic() + seconds, 0
+    rng, until_then, kills = random.Random(os.environ.get("OVSNET_SEED", "1")), time.monotonic() + seconds, 0
     while time.monotonic() < until_then:
         time.sleep(rng.uniform(0.3, 1.5))
         controller.kill()
