@@ -96,7 +96,7 @@ class Subscriber:
         self._lock = threading.Lock()
         self._noted = False
         self._assembler = Assembler()
-        self._reporter = Reporter(followed.host)
+        self._reporter = Reporter(followed.host, secrets.token_hex(8))
         self._report_at: float | None = None
         self._full_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="subscriber", daemon=True)

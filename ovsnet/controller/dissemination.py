@@ -114,10 +114,10 @@ class Dissemination:
 
     def reported(self, report: ReportMessage) -> None:
         """A host has said where it stands."""
+        gone = set(self.status.host(report.host).vpcs) - report.vpcs.keys() if report.full else set()
         self.status.reported(report)
-        self.core.confirmed(
-            report.host, {vpc: None if said is None else said.enforced or 0 for vpc, said in report.vpcs.items()}
-        )
+        enforced = {vpc: None if said is None else said.enforced or 0 for vpc, said in report.vpcs.items()}
+        self.core.confirmed(report.host, enforced | dict.fromkeys(gone))
         for port, said in report.ports.items():
             if said is not None and said.active:
                 vpc, _, name = port.partition("/")

@@ -26,10 +26,10 @@ class Picture:
 
 
 class Reporter:
-    """Numbers the reports of one host and remembers what was said last. One for each receiver."""
+    """Numbers the reports of one host and remembers what was said last. One for each receiver; ``run`` is its own."""
 
-    def __init__(self, host: str) -> None:
-        self.host = host
+    def __init__(self, host: str, run: str) -> None:
+        self.host, self.run = host, run
         self.serial = 0
         self._last = Picture()
 
@@ -71,6 +71,7 @@ class Reporter:
         self.serial += 1
         return ReportMessage(
             v=PROTOCOL,
+            run=self.run,
             serial=self.serial,
             host=self.host,
             full=full,

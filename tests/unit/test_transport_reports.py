@@ -18,7 +18,7 @@ PICTURES = st.builds(
 
 @given(st.lists(PICTURES, min_size=1, max_size=6), st.data())
 def test_deltas_add_up_and_a_full_one_mends(pictures: list[Picture], data: st.DataObject) -> None:
-    reporter, seen, serial, lost = Reporter("hv1"), Picture(), 0, False
+    reporter, seen, serial, lost = Reporter("hv1", "run"), Picture(), 0, False
     for picture in pictures:
         full = data.draw(st.booleans())
         messages = reporter.full(picture) if full else reporter.delta(picture)
@@ -40,7 +40,7 @@ def test_very_many_ports_take_several_messages() -> None:
         vpcs={f"v{n}": VpcReport(n) for n in range(MAX_ENTRIES + 5)},
         ports={f"v/p{n}": PortReport(up=True) for n in range(MAX_ENTRIES)},
     )
-    reporter, seen = Reporter("hv1"), Picture()
+    reporter, seen = Reporter("hv1", "run"), Picture()
     messages = reporter.full(picture)
     assert [message.full for message in messages] == [True, False, False]
     for message in messages:
