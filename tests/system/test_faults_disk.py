@@ -1,4 +1,4 @@
-"""Disks that are full, damaged, empty or of yesterday: nothing is acknowledged that is not kept, and all comes right."""
+"""Disks that are full, damaged, empty or of yesterday: nothing acknowledged is lost, and all comes right."""
 
 from __future__ import annotations
 
