@@ -43,10 +43,13 @@ class Delete(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """The answer of a read: the object (``None``: there is none), and the revision of the whole that it was read at."""
+    """The answer of a read: the object (``None``: there is none), and the revision of the whole that it was read at.
+
+    ``revision`` is ``None`` where the answer does not tell it.
+    """
 
     value: Hashable | None
-    revision: int
+    revision: int | None
 
 
 class Done(NamedTuple):
@@ -81,9 +84,12 @@ class Documents:
     def step(self, state: Document, call: Get | Put | Delete, answer: object) -> Document | None:
         """The document after a call; ``None`` if it cannot have been answered so."""
         after, right = self.apply(state, call)
-        return after if answer is LOST or answer == right else None
+        if answer is LOST or answer == right:
+            return after
+        untold = isinstance(answer, Seen) and answer.revision is None and answer == right._replace(revision=None)
+        return after if untold else None
 
-    def apply(self, state: Document, call: Get | Put | Delete) -> tuple[Document, object]:
+    def apply(self, state: Document, call: Get | Put | Delete) -> tuple[Document, Seen | Done | Refused]:
         """The document after a call, and the answer."""
         objects = dict(state.objects)
         held = objects.get(call.name)

@@ -103,7 +103,7 @@ class Writer:
             if answer is LOST:
                 time.sleep(0.02)
             else:
-                self.seen[vpc] = answer.revision
+                self.seen[vpc] = answer.revision or self.seen[vpc]
 
     def ask(self, vpc: str, ask: Get | Put | Delete) -> object:
         """Call the API; what was answered, in the checker's words."""
@@ -125,10 +125,11 @@ class Writer:
             break
         if answer.status == 412:
             return Refused(answer.body["revision"])
-        assert answer.revision is not None, answer
         if isinstance(ask, Get):
-            return Seen(int(answer.body["description"]) if answer.status == 200 else None, answer.revision)
-        assert answer.status < 300, answer
+            assert answer.status == 200 or answer.code == "unknown-port", answer
+            value = int(answer.body["declared"]["description"]) if answer.status == 200 else None
+            return Seen(value, answer.revision)
+        assert answer.status < 300 and answer.revision is not None, answer
         return Done(answer.revision)
 
 

@@ -107,6 +107,12 @@ def test_a_lost_call_happened_late_or_never() -> None:
     assert ok(lost, op(1, 2, Put("p", 2), Done(1)), op(3, 4, Get("p"), Seen(1, 2)))
 
 
+def test_a_read_that_does_not_tell_the_revision() -> None:
+    write = op(0, 1, Put("p", 1), Done(1))
+    assert ok(write, op(2, 3, Get("q"), Seen(None, None)))
+    assert not ok(write, op(2, 3, Get("p"), Seen(None, None)))
+
+
 def test_keys_are_checked_by_themselves() -> None:
     history = [
         ("v", op(0, 1, Put("p", 1), Done(1))),
