@@ -307,6 +307,8 @@ def test_other_owners_are_none_of_its_business() -> None:
     assert "mine" not in world.follower.connected(world.host.held(), world.now)[0].hello.vpcs  # type: ignore[union-attr]
     told(world, HostMessage("hv1", (withdraw_item("mine", 9),), "tx"))
     assert world.host.heads().keys() == {"mine"}
+    foreign = ChangeMessage(v=PROTOCOL, tx="tx", items=Truth().create("theirs")[0].items, source="rival")
+    assert world.follower.change(foreign, world.host.held(), world.now) == []
     rival = HeadsMessage(v=PROTOCOL, source="rival", vpcs={"theirs": (1, "")})
     assert world.follower.heads(rival, world.host.held(), world.now) == []
     assert "rival" in world.follower.faults(world.now)[0]
@@ -360,3 +362,15 @@ def test_heads_without_digests_compare_revisions() -> None:
     world.do(world.follower.heads(other, world.host.held(), world.now))
     world.pass_time(0.5)
     assert [hello.reason for hello in world.up] == ["heads"]
+
+
+def test_a_change_that_arrives_before_the_hello_is_due_settles_the_matter() -> None:
+    world = World(1, SOURCE)
+    world.set_connected(True)
+    world.settle()
+    late = world.truth.create("red")
+    world.announce()
+    world.deliver()
+    told(world, *late)
+    world.pass_time(2.0)
+    assert world.up == []
