@@ -109,6 +109,7 @@ class NatsProxy:
         self.rng = random.Random(seed)
         self.faults = {"down": Faults(), "up": Faults()}
         self.counts: Counter[str] = Counter()
+        self._servers: list[asyncio.Server] = []
         self._connections: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._flowing = asyncio.Event()
@@ -130,8 +131,10 @@ class NatsProxy:
     def close(self) -> None:
         """Cut everything and end."""
         self.cut()
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
 
     def down(self, **faults: Any) -> None:
         """From now on these faults on the way to clients; none if none are given."""
@@ -163,11 +166,20 @@ class NatsProxy:
         self._loop.call_soon_threadsafe(lambda: (function(), done.set()))
         done.wait(5)
 
+    async def _end(self) -> None:
+        for server in self._servers:
+            server.close()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
     async def _listen(self) -> None:
         server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=1 << 22)
+        self._servers.append(server)
         self.port = server.sockets[0].getsockname()[1]
         if self._control is not None:
-            await asyncio.start_unix_server(self._obey, self._control)
+            self._servers.append(await asyncio.start_unix_server(self._obey, self._control))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -191,9 +192,10 @@ def test_a_faulty_line(kind: str) -> None:
         scene.proxy.down()
         scene.proxy.up()
         until(scene.agreed, 15)
-        assert all(suffered[f"down_{name}"] for name in suffered if name.startswith("down_"))
+        kinds = {"drop": "dropped", "double": "doubled", "reorder": "reordered", "delayed": "delayed"}
         assert suffered["down_messages"] > 60
-        assert sum(count for name, count in suffered.items() if name != "down_messages") > 10
+        for one in faults:
+            assert suffered[f"down_{kinds[one]}"] > 3, "the line was not as faulty as meant"
         for name, host in scene.hosts.items():
             for vpc, head in host.heads().items():
                 assert (vpc, head) in scene.truth.history
@@ -300,7 +302,8 @@ def test_a_third_party_publishes_without_ovsnet(scene: Scene) -> None:
     until(lambda: host.view.states.get("shop") is not None and host.view.states["shop"].revision >= 3, 15)
     ended = threading.Event()
     ended.wait(1.0)
-    assert subscriber.follower.counts.gaps == 0
-    said = subscriber.follower.counts.hellos
+    before, revision = replace(subscriber.follower.counts), host.view.states["shop"].revision
     ended.wait(1.5)
-    assert subscriber.follower.counts.hellos == said, "heads agree"
+    after = subscriber.follower.counts
+    assert host.view.states["shop"].revision >= revision + 2
+    assert (after.gaps, after.hellos) == (before.gaps, before.hellos), "changes follow each other, and heads agree"
