@@ -281,7 +281,11 @@ class Reconciler:
                 self.compiler.put_vpc(operation.state)
             elif isinstance(operation, Patch):
                 self.compiler.patch_vpc(
-                    operation.vpc, ports=operation.ports, networks=operation.networks, hosts=operation.hosts
+                    operation.vpc,
+                    ports=operation.ports,
+                    networks=operation.networks,
+                    endpoints=operation.endpoints,
+                    hosts=operation.hosts,
                 )
             else:
                 self.compiler.drop_vpc(operation.vpc)
