@@ -220,12 +220,17 @@ def ofproto_flow(packet: Packet) -> str:
 def ofproto_tables(output: str) -> list[tuple[int, int]]:
     """The (table id, priority) pairs that an ``ofproto/trace`` visited in the bridge it was asked for, in order.
 
-    A tunnel leads through the bridge to the underlay, whose tables are indented below the action that leads there.
+    A tunnel leads through the bridge to the underlay, whose tables are indented below the action that leads there, or
+    follow under a heading of their own where that is the last one.
     """
     found = []
+    headings = []
     for line in output.splitlines():
+        if line.startswith("bridge("):
+            headings.append(line)
         head, dot, rest = line.partition(". ")
-        if dot and len(head) <= _TABLE_WIDTH and head.strip().isdigit() and "priority " in rest:
+        own = len(head) <= _TABLE_WIDTH and headings[-1:] == headings[:1]
+        if dot and own and head.strip().isdigit() and "priority " in rest:
             number = rest.split("priority ", 1)[1].split(",")[0].split()[0]
             found.append((int(head), int(number)))
     return found
