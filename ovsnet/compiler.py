@@ -218,18 +218,18 @@ class HostCompiler:
         if old is not None:
             self._ports_by_iface.pop(old.id, None)
             vpc.members[old.network].discard(subject)
-            for host in _hosts(old):
+            for host in old.hosts:
                 vpc.placed[host].discard(port)
-            if self.host in _hosts(old):
+            if self.host in old.hosts:
                 self._place(name, old.network, vpc.local[old.network], port, False)
         _store(vpc.ports, port, new)
         if new is not None:
             self._ports_by_iface[new.id] = subject
             vpc.members.setdefault(new.network, set()).add(subject)
-            for host in _hosts(new):
+            for host in new.hosts:
                 vpc.placed.setdefault(host, set()).add(port)
             local = vpc.local.setdefault(new.network, set())
-            if self.host in _hosts(new):
+            if self.host in new.hosts:
                 self._place(name, new.network, local, port, True)
 
     def _change_endpoint(self, vpc: _Vpc, subject: Subject, new: RemoteEndpoint | None) -> None:
@@ -282,10 +282,9 @@ class HostCompiler:
         network = None if port is None or not vpc.local.get(port.network) else vpc.networks.get(port.network)
         if port is None or network is None or port.host is None:
             return None
-        hosts = _hosts(port)
-        local = self.host in hosts
+        local = self.host in port.hosts
         up = local and subject.vpc not in self.facts.down
-        vteps = [ip_int(vpc.hosts[host]) for host in hosts if host != self.host]
+        vteps = [ip_int(vpc.hosts[host]) for host in port.hosts if host != self.host]
         return endpoint(
             port,
             _assigned(network.vni, subject),
@@ -302,11 +301,6 @@ class HostCompiler:
             return None
         like = Port(network=known.network, mac=known.mac, ips=known.ips)
         return endpoint(like, _assigned(network.vni, subject), None, False, [ip_int(known.vtep)])
-
-
-def _hosts(port: Port) -> tuple[str, ...]:
-    """The hosts that a port is on: two while it moves."""
-    return tuple(host for host in (port.host, port.moving_to) if host is not None)
 
 
 def endpoint(port: Port, vni: int, ofport: int | None, local: bool, vteps: Sequence[tuple[int, int]]) -> Endpoint:

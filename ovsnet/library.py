@@ -38,7 +38,7 @@ def assumed_facts(model: Model, host: str) -> Facts:
         (vpc, name, port.id)
         for vpc, has in model.vpcs.items()
         for name, port in has.ports.items()
-        if host in (port.host, port.moving_to)
+        if host in port.hosts
     )
     return Facts.assumed(iface for _, _, iface in mine)
 

@@ -9,6 +9,7 @@ import msgspec
 
 from ovsnet._version import VERSION
 from ovsnet.agent.agent import Agent
+from ovsnet.agent.boot import REASON
 from ovsnet.agent.reconcile import Status
 from ovsnet.compiler import Owned
 from ovsnet.model.types import Port, VpcState
@@ -79,6 +80,7 @@ def warnings(agent: Agent) -> list[str]:
         vtep = state.hosts.get(agent.config.host)
         if vtep is not None and vtep != agent.config.vtep:
             found.append(f"VPC {name} says that this host's VTEP is {vtep}, and it is {agent.config.vtep}")
+    found += [f"VPC {name} is kept down: {REASON}" for name in sorted(agent.boot.waiting)]
     tunnel = agent.ovsdb.state.tunnel
     if tunnel is not None and tunnel.error:
         found.append(f"tunnel port {tunnel.name}: {tunnel.error}")
@@ -104,7 +106,7 @@ def ports(agent: Agent) -> list[Data]:
         port(agent, state, name, declared)
         for _, state in sorted(agent.view.states.items())
         for name, declared in sorted(state.ports.items())
-        if declared.host == agent.config.host
+        if agent.config.host in declared.hosts
     ]
 
 
@@ -117,12 +119,16 @@ def port(agent: Agent, state: VpcState, name: str, declared: Port) -> Data:
         "id": declared.id,
         "network": declared.network,
         "host": declared.host,
+        "moving_to": declared.moving_to,
+        "epoch": declared.epoch,
+        "workload": declared.workload,
         "mac": declared.mac,
         "ips": list(declared.ips or ()),
-        "bound": interface is not None and declared.host == agent.config.host,
+        "bound": interface is not None and agent.config.host in declared.hosts,
         "interface": None if interface is None else interface.name,
         "ofport": None if interface is None else interface.ofport,
         "up": interface is not None and interface.up,
+        "active": f"{state.name}/{name}" in agent.active_ports(),
         "enforced": not reason,
         "reason": reason or None,
     }
@@ -130,13 +136,15 @@ def port(agent: Agent, state: VpcState, name: str, declared: Port) -> Data:
 
 def _reason(agent: Agent, state: VpcState, declared: Port, interface: Interface | None) -> str:
     status = agent.reconciler.status
-    if declared.host != agent.config.host:
+    if agent.config.host not in declared.hosts:
         where = f"declared on {declared.host}" if declared.host else "placed on no host"
         return f"{where}, and plugged here" if interface is not None else where
     if interface is None:
         return f"no interface on {agent.config.bridge} has external_ids:iface-id={declared.id}"
     if interface.ofport is None:
         return interface.error or "ovs-vswitchd has given the interface no OpenFlow port yet"
+    if state.name in agent.boot.waiting:
+        return REASON
     if state.name in status.held:
         return status.held[state.name].reason
     if status.fault:
