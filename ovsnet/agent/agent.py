@@ -6,7 +6,8 @@ import logging
 import struct
 import threading
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -86,11 +87,18 @@ class Agent:
         self.ovsdb = Ovsdb(config.ovsdb, config.bridge)
         self.switch = SwitchProcess(config.openflow)
         self.reconciler = Reconciler(
-            config.host, self.switch, states.values(), on_synced=self._synced, audit_every=config.audit_every
+            config.host,
+            self.switch,
+            states.values(),
+            on_synced=self._synced,
+            on_status=self._news,
+            audit_every=config.audit_every,
         )
         self.arrivals = Arrivals(self.switch, self._arriving)
+        self.arrivals.listen(lambda _vpc, _port: self._news())
         self.unsaved: set[str] = set()
-        self.digests: dict[str, tuple[VpcState, str]] = {}
+        self._saving: Counter[str] = Counter()
+        self._watchers: list[Callable[[], None]] = []
         self.fault = ""
         self.refusal: UserError | None = None
         self.configured = threading.Event()
@@ -115,6 +123,7 @@ class Agent:
                 self._grace.daemon = True
                 self._grace.start()
         self.ovsdb.on_change(self._noted.set)
+        self.ovsdb.on_change(self._news)
         self.ovsdb.start()
         self.reconciler.start()
         self.arrivals.start()
@@ -147,6 +156,7 @@ class Agent:
             if change.operations:
                 self.view.commit(change)
                 states = {vpc: state for vpc, state in change.states.items() if state is not None}
+                self._saving.update(change.states.keys())
                 stored = self._disk.submit(self._save, change, states)
             else:
                 stored.set_result(None)
@@ -167,6 +177,8 @@ class Agent:
             if self.configured.is_set():
                 self.reconciler.set_facts(self.facts())
         self._disk.submit(self._save_boot)
+        self.arrivals.look()
+        self._news()
 
     def on_active(self, listener: Listener) -> None:
         """Have ``listener(vpc, port)`` called, on a thread of the agent's, when a port that moves here has arrived."""
@@ -175,6 +187,17 @@ class Agent:
     def active_ports(self) -> set[str]:
         """The ports (``VPC/NAME``) that are about to move to this host and have sent something here already."""
         return {f"{vpc}/{name}" for vpc, name in self.arrivals.active}
+
+    def watch(self, listener: Callable[[], None]) -> None:
+        """Have ``listener()`` called, on any thread, when what the agent tells about itself may have changed.
+
+        It must only take note.
+        """
+        self._watchers.append(listener)
+
+    def unstored(self) -> set[str]:
+        """The VPCs of which the last change is not on disk, or not yet."""
+        return self.unsaved | {vpc for vpc, count in list(self._saving.items()) if count > 0}
 
     def preview(self, operations: Iterable[Operation], *, adopt: bool = False) -> Plan:
         """What operations would change in the switch; changes nothing. Raises ConflictError or ModelError."""
@@ -255,9 +278,18 @@ class Agent:
             self.unsaved.update(change.states)
             log.error("cannot write to %s: %s", self.config.state_dir, exc.strerror or exc)
             raise
+        finally:
+            with self._lock:
+                self._saving.subtract(change.states.keys())
+                self._saving = +self._saving
+            self._news()
         for vpc in self.unsaved - change.states.keys():
             self.store.rewrite(vpc, self.view.states.get(vpc))
         self.unsaved.clear()
+
+    def _news(self) -> None:
+        for listener in self._watchers:
+            listener()
 
     def _synced(self) -> None:
         self._in_place = True
@@ -321,7 +353,9 @@ class Agent:
     def _set_fault(self, fault: str) -> None:
         if fault and fault != self.fault:
             log.error("%s", fault)
-        self.fault = fault
+        if fault != self.fault:
+            self.fault = fault
+            self._news()
 
     def _report_interfaces(self) -> None:
         """Log what is wrong with interfaces, once."""

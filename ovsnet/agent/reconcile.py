@@ -63,7 +63,8 @@ class _Waiter:
 class Reconciler:
     """Keeps ``switch`` at what the states and facts say for ``host``.
 
-    ``on_synced()`` is called on the loop's thread after the flows of a new connection are in place.
+    ``on_synced()`` is called on the loop's thread after the flows of a new connection are in place, ``on_status()``
+    after each new ``status``, on any thread; it must only take note.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Reconciler:
         states: Iterable[VpcState] = (),
         *,
         on_synced: Callable[[], None] = lambda: None,
+        on_status: Callable[[], None] = lambda: None,
         audit_every: float = AUDIT_EVERY,
     ) -> None:
         self.switch = switch
@@ -80,6 +82,7 @@ class Reconciler:
         self.compiler = HostCompiler(host)
         self.enforcer = Enforcer(switch)
         self._on_synced = on_synced
+        self._on_status = on_status
         self._audit_every = audit_every
         self._states = {state.name: state for state in states}
         self._wake = threading.Condition()
@@ -268,6 +271,7 @@ class Reconciler:
             repairs=self._repairs,
             audits=self._audits,
         )
+        self._on_status()
 
     def _take(self, change: Change) -> None:
         for vpc, state in change.states.items():

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
-
-import msgspec
 
 from ovsnet._version import VERSION
 from ovsnet.agent.agent import Agent
@@ -18,17 +15,10 @@ from ovsnet.openflow.tables import read_actual
 from ovsnet.ovsdb import Interface
 from ovsnet.pipeline.render import flow_data, flow_ofctl, flow_text
 from ovsnet.plan import Plan
+from ovsnet.transport.messages import PortReport, VpcReport
+from ovsnet.transport.reports import Picture
 
 Data = dict[str, Any]
-
-
-def digest(agent: Agent, state: VpcState) -> str:
-    """A checksum of a state's contents: equal digests, equal states. Remembered until the state changes."""
-    known = agent.digests.get(state.name)
-    if known is None or known[0] is not state:
-        text = hashlib.sha256(msgspec.json.encode(state, order="deterministic")).hexdigest()[:32]
-        known = agent.digests[state.name] = (state, text)
-    return known[1]
 
 
 def host(agent: Agent) -> Data:
@@ -94,7 +84,7 @@ def vpc(agent: Agent, state: VpcState, status: Status) -> Data:
         "revision": state.revision,
         "enforced": status.enforced.get(state.name),
         "owner": state.owner,
-        "digest": digest(agent, state),
+        "digest": agent.view.digest(state),
         "ports": len(state.ports),
         "held": None if hold is None else {"reason": hold.reason, "flow": hold.flow, "path": hold.path},
     }
@@ -191,6 +181,38 @@ def flows(agent: Agent, source: str, vpc_name: str | None, table: str | None) ->
         if (vpc_name is None or (owned is not None and owned.subject.vpc == vpc_name))
         and (table is None or row.template.table.name == table)
     ]
+
+
+def picture(agent: Agent) -> Picture:
+    """What goes into reports. A VPC that is not on disk does not count as enforced: it is lost when the agent ends."""
+    status, unstored = agent.reconciler.status, agent.unstored()
+    vpcs = {}
+    for name, state in agent.view.states.items():
+        hold = status.held.get(name)
+        reason = "" if hold is None else hold.reason
+        if name in agent.unsaved:
+            reason = f"not on disk: {agent.config.state_dir} takes nothing"
+        enforced = None if name in unstored else status.enforced.get(name)
+        vpcs[name] = VpcReport(state.revision, enforced, reason)
+    return Picture(
+        vpcs=vpcs,
+        ports={
+            f"{state.name}/{name}": _port_report(agent, state, name, declared)
+            for state in agent.view.states.values()
+            for name, declared in state.ports.items()
+            if agent.config.host in declared.hosts
+        },
+        faults=(*unready(agent), *warnings(agent)),
+        misplaced=tuple(found["port"] for found in agent.misplaced()),
+    )
+
+
+def _port_report(agent: Agent, state: VpcState, name: str, declared: Port) -> PortReport:
+    interface = agent.ovsdb.interfaces().get(declared.id)
+    reason = _reason(agent, state, declared, interface)
+    if not reason and interface is not None and not interface.up:
+        reason = f"the link of {interface.name} is down"
+    return PortReport(up=not reason, reason=reason, active=f"{state.name}/{name}" in agent.active_ports())
 
 
 def preview(steps: Plan) -> Data:

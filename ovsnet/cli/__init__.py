@@ -7,7 +7,7 @@ import sys
 import typer
 
 from ovsnet._version import VERSION
-from ovsnet.cli import lab, port
+from ovsnet.cli import lab, pki, port
 from ovsnet.cli.apply import apply_command, plan_command
 from ovsnet.cli.check import check_command
 from ovsnet.cli.common import console, write
@@ -48,6 +48,7 @@ app.command("status")(status_command)
 app.command("trace")(trace_command)
 app.add_typer(port.app, name="port")
 app.add_typer(lab.app, name="lab")
+app.add_typer(pki.app, name="pki")
 
 
 def main() -> None:

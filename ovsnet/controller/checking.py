@@ -1,0 +1,176 @@
+"""Whether what a transaction makes of a VPC is right. Only what changes is looked at, unless ranges change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from ovsnet.controller.index import AddressIndex, addresses_of, holder_key, key_text
+from ovsnet.controller.requests import Object
+from ovsnet.controller.truth import hosts_of
+from ovsnet.errors import ModelError, Problem, shown
+from ovsnet.model import canonical_state
+from ovsnet.model.checks import suggest
+from ovsnet.model.nodes import Draft
+from ovsnet.model.report import make_problem
+from ovsnet.model.types import Network, Port, RemoteEndpoint, VpcState
+from ovsnet.transport.edits import InUseError
+
+
+@dataclass(slots=True)
+class Changed:
+    """The objects of a VPC that a transaction touches, as they will be; ``None``: gone."""
+
+    networks: dict[str, Network | None]
+    ports: dict[str, Port | None]
+    endpoints: dict[str, RemoteEndpoint | None]
+
+
+def problems_in(vpc: str, problems: Iterable[Problem]) -> ModelError:
+    """Problems of a VPC's state, as problems of the whole model."""
+    return ModelError(
+        msgspec.structs.replace(one, path=f"vpcs.{vpc}" + (f".{one.path}" if one.path else "")) for one in problems
+    )
+
+
+def canonical_networks(vpc: str, networks: dict[str, Network | None]) -> dict[str, Network | None]:
+    """The networks with canonical ranges. Raises ModelError."""
+    given = {name: network for name, network in networks.items() if network is not None}
+    if not given:
+        return networks
+    part = canonical_state(VpcState(name=vpc, revision=1, networks=given))
+    return networks | part.networks
+
+
+def canonical(before: VpcState, index: AddressIndex, changed: Changed, vteps: Mapping[str, str]) -> Changed:
+    """What is touched, canonical. ``vteps``: of all hosts of the site, with what the transaction changes.
+
+    Raises ModelError with all that is wrong, ConflictError (``in-use``).
+    """
+    _check_networks_unused(before, index, changed)
+    part = _part(before, changed, vteps)
+    try:
+        checked = canonical_state(part)
+    except ModelError as exc:
+        if any(problem.code in {"unknown-host", "unknown-network"} for problem in exc.problems):
+            everything = msgspec.structs.replace(part, networks=_networks(before, changed), hosts=dict(vteps))
+            canonical_state(everything)  # says what there is instead
+        raise
+    result = Changed(
+        {name: checked.networks.get(name) for name in changed.networks},
+        {name: checked.ports.get(name) for name in changed.ports},
+        {name: checked.endpoints.get(name) for name in changed.endpoints},
+    )
+    drafts = [*_unknown_targets(result.ports, vteps), *_mixed(before, result, vteps), *_clashes(index, result)]
+    if drafts:
+        raise ModelError(sorted((make_problem(draft, None) for draft in drafts), key=lambda one: one.path))
+    return result
+
+
+def _networks(before: VpcState, changed: Changed) -> dict[str, Network]:
+    after: dict[str, Network | None] = {**before.networks, **changed.networks}
+    return {name: network for name, network in after.items() if network is not None}
+
+
+def _part(before: VpcState, changed: Changed, vteps: Mapping[str, str]) -> VpcState:
+    """The state that has to be looked at: what changes and what it refers to; all of a network whose ranges change."""
+    networks = _networks(before, changed)
+    ports = {name: port for name, port in changed.ports.items() if port is not None}
+    endpoints = {name: endpoint for name, endpoint in changed.endpoints.items() if endpoint is not None}
+    ranges = {
+        name
+        for name, network in changed.networks.items()
+        if network is not None and name in before.networks and before.networks[name].subnets != network.subnets
+    }
+    if ranges:
+        for name, port in before.ports.items():
+            if port.network in ranges and name not in changed.ports:
+                ports[name] = port
+        for name, endpoint in before.endpoints.items():
+            if endpoint.network in ranges and name not in changed.endpoints:
+                endpoints[name] = endpoint
+    used = {port.network for port in ports.values()} | {one.network for one in endpoints.values()}
+    used |= changed.networks.keys()
+    hosts = {host for port in ports.values() for host in hosts_of(port)}
+    return VpcState(
+        name=before.name,
+        revision=1,
+        networks={name: network for name, network in networks.items() if name in used},
+        ports=ports,
+        endpoints=endpoints,
+        hosts={host: vteps[host] for host in sorted(hosts) if host in vteps},
+    )
+
+
+def _check_networks_unused(before: VpcState, index: AddressIndex, changed: Changed) -> None:
+    """Raises ConflictError (``in-use``) for a network that goes and still has ports or endpoints."""
+    going: dict[str, Object | None] = {**{holder_key("ports", name): one for name, one in changed.ports.items()}}
+    going |= {holder_key("endpoints", name): one for name, one in changed.endpoints.items()}
+    for name, network in changed.networks.items():
+        if network is not None or name not in before.networks:
+            continue
+        staying = {_path(key) for key in index.users(name).values() if key not in going}
+        for key, one in going.items():
+            if isinstance(one, Port | RemoteEndpoint) and one.network == name:
+                staying.add(_path(key))
+        if staying:
+            raise InUseError(f"network {before.name}/{name}", tuple(sorted(staying)), before.revision)
+
+
+def _path(key: str) -> str:
+    """A holder of the index as a path in its VPC."""
+    return key_text(key).replace("port ", "ports.").replace("endpoint ", "endpoints.")
+
+
+def _unknown_targets(ports: Mapping[str, Port | None], vteps: Mapping[str, str]) -> Iterable[Draft]:
+    for name, port in ports.items():
+        if port is None or port.moving_to is None:
+            continue
+        path = ("ports", name, "moving_to")
+        if port.moving_to not in vteps:
+            reason = f"there is no host {shown(port.moving_to)}"
+            yield Draft("unknown-host", path, reason, suggest(port.moving_to, vteps, "hosts"))
+
+
+def _mixed(before: VpcState, changed: Changed, vteps: Mapping[str, str]) -> Iterable[Draft]:
+    """Hosts of one VPC have VTEPs of one family: those it has are, so one of them stands for all."""
+    known = next(iter(before.hosts), None)
+    if known is None:
+        return
+    family = ":" in before.hosts[known]
+    for name, port in changed.ports.items():
+        for host in () if port is None else hosts_of(port):
+            if host not in before.hosts and host in vteps and (":" in vteps[host]) != family:
+                has, other = ("IPv4", "IPv6") if family else ("IPv6", "IPv4")
+                reason = f"host {host} has an {has} VTEP, and host {known}, which has ports of this VPC, an {other} one"
+                yield Draft("mixed-vtep-families", ("ports", name, "host"), reason, {"family": other})
+
+
+def _clashes(index: AddressIndex, changed: Changed) -> Iterable[Draft]:
+    """Addresses that one who is not touched has already (the touched ones were compared with each other)."""
+    touched = {holder_key("ports", name) for name in changed.ports}
+    touched |= {holder_key("endpoints", name) for name in changed.endpoints}
+    seen: dict[tuple[str, str], str] = {}
+    for kind, objects in (("ports", changed.ports), ("endpoints", changed.endpoints)):
+        for name, one in objects.items():
+            if one is None:
+                continue
+            key = holder_key("ports" if kind == "ports" else "endpoints", name)
+            for address in addresses_of(one):
+                owner = index.holder(one.network, address)
+                if owner is None or owner in touched:
+                    owner = seen.setdefault((one.network, address), key)
+                if owner != key:
+                    yield _duplicate(kind, name, one, address, owner)
+
+
+def _duplicate(kind: str, name: str, one: Port | RemoteEndpoint, address: str, owner: str) -> Draft:
+    if address == one.mac:
+        reason = f"{address} is already the MAC of {key_text(owner)} in the same network"
+        return Draft("duplicate-mac", (kind, name, "mac"), reason)
+    at = (one.ips or ()).index(address)
+    reason = f"{address} is already an address of {key_text(owner)} in the same network"
+    values = {"suggestion": "Give another address, or leave 'ips' out to have one assigned."}
+    return Draft("duplicate-address", (kind, name, "ips", at), reason, values)

@@ -1,0 +1,1 @@
+"""What the HTTP services share: endpoints with their OpenAPI document, problems, events, metrics, sockets."""

@@ -1,0 +1,288 @@
+"""From a controller to the hosts' APIs: one link a host, which keeps the host at what it should hold."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import socket
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+
+from ovsnet.transport.catchup import Head, lacks
+from ovsnet.transport.feed import Feed, HostMessage
+from ovsnet.transport.messages import MalformedError, ReportMessage, UnknownVersionError, decode
+from ovsnet.transport.operations import put_item, withdraw_item
+
+log = logging.getLogger(__name__)
+
+CHECK_EVERY = 5.0
+"""Seconds between two looks at what a quiet host holds; a tenth more or less at random."""
+BACKOFF = (0.2, 2.0)
+"""Shortest and longest pause after a failure, in seconds; half of it at random."""
+CONNECT_WITHIN = 2.0
+ANSWER_WITHIN = 30.0
+SILENT = 6.0
+"""Seconds without a sign of life on the stream of events, which beats every two, after which a host is gone."""
+LONGEST_EVENT = 4 << 20
+"""Bytes of one report in the stream of events."""
+UNACKNOWLEDGED = 3000
+"""Milliseconds that sent data may stay unacknowledged before the connection is given up (TCP_USER_TIMEOUT)."""
+OUT_OF_STEP = frozenset({"revision-gap", "stale-revision", "unknown-vpc", "revision-reused"})
+"""The codes with which a host says that it holds something else than was thought."""
+
+
+class RefusedError(Exception):
+    """A host refuses what it is told, or cannot take it."""
+
+
+@dataclass
+class Traffic:
+    """What was sent to a host since the start: requests, messages in them, bytes of their bodies; and catch-ups."""
+
+    requests: int = 0
+    messages: int = 0
+    bytes: int = 0
+    catch_ups: int = 0
+    failures: int = 0
+
+
+@dataclass
+class _Link:
+    host: str
+    address: str
+    task: asyncio.Task[None] | None = None
+    queue: deque[HostMessage] = field(default_factory=deque)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    told: dict[str, int] = field(default_factory=dict)
+    traffic: Traffic = field(default_factory=Traffic)
+
+
+class Direct:
+    """Links to all hosts of ``feed``; ``tls`` is for those whose address is a URL.
+
+    Everything runs on the event loop that :meth:`start` is called on.
+    """
+
+    def __init__(self, feed: Feed, tls: ssl.SSLContext | None = None) -> None:
+        self.feed = feed
+        self.tls = tls
+        self._links: dict[str, _Link] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def start(self) -> None:
+        """Begin to connect to every host; returns at once."""
+        self._loop = asyncio.get_running_loop()
+        self._follow()
+
+    async def stop(self) -> None:
+        """End all links; what was not told is told after the next start."""
+        tasks = [self._close(host) for host in list(self._links)]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def follow(self) -> None:
+        """Take note of hosts that are new, gone, or called elsewhere now; from any thread."""
+        assert self._loop is not None, "start first"
+        self._loop.call_soon_threadsafe(self._follow)
+
+    def flush(self) -> bool:
+        """True: each link begins with what its host lacks, so nothing depends on what waits here."""
+        return True
+
+    def _follow(self) -> None:
+        wanted = {host: self.feed.address(host) for host in self.feed.hosts()}
+        for host, link in list(self._links.items()):
+            if wanted.get(host) != link.address:
+                self._close(host)
+        for host, address in wanted.items():
+            if address is not None and host not in self._links:
+                link = self._links[host] = _Link(host, address)
+                link.task = asyncio.ensure_future(self._keep(link))
+
+    def send(self, message: HostMessage, hosts: Iterable[str]) -> None:
+        """Tell hosts a transaction, after all that they were told before; from any thread."""
+        assert self._loop is not None, "start first"
+        self._loop.call_soon_threadsafe(self._enqueue, message, list(hosts))
+
+    def traffic(self) -> Mapping[str, Traffic]:
+        """What was sent, by host."""
+        return {host: link.traffic for host, link in self._links.items()}
+
+    def _enqueue(self, message: HostMessage, hosts: Iterable[str]) -> None:
+        for host in hosts:
+            link = self._links.get(host)
+            if link is not None:
+                link.queue.append(message)
+                link.wake.set()
+
+    def _close(self, host: str) -> asyncio.Future[None]:
+        link = self._links.pop(host)
+        assert link.task is not None
+        link.task.cancel()
+        return link.task
+
+    async def _keep(self, link: _Link) -> None:
+        shortest, longest = BACKOFF
+        pause = shortest
+        while True:
+            try:
+                async with self._session(link) as session:
+                    await self._serve(link, session)
+            except (aiohttp.ClientError, OSError, TimeoutError, RefusedError, msgspec.MsgspecError) as exc:
+                link.traffic.failures += 1
+                self.feed.reachable(link.host, f"{exc}" or type(exc).__name__)
+                if not isinstance(exc, RefusedError) and link.told:
+                    link.told, pause = {}, shortest
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(longest, pause * 2)
+
+    @contextlib.asynccontextmanager
+    async def _session(self, link: _Link) -> AsyncIterator[aiohttp.ClientSession]:
+        timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_WITHIN, sock_read=ANSWER_WITHIN)
+        connector: aiohttp.BaseConnector
+        if link.address.startswith("unix:"):
+            connector, base = aiohttp.UnixConnector(link.address.removeprefix("unix:")), "http://agent"
+        else:
+            connector, base = aiohttp.TCPConnector(ssl=self.tls or True, socket_factory=_socket), link.address
+        async with aiohttp.ClientSession(
+            base, connector=connector, timeout=timeout, read_bufsize=LONGEST_EVENT
+        ) as session:
+            yield session
+
+    async def _serve(self, link: _Link, session: aiohttp.ClientSession) -> None:
+        """Keep one host in step until something fails."""
+        listener = asyncio.ensure_future(self._listen(link, session))
+        try:
+            while True:
+                await self._catch_up(link, session)
+                while await self._next(link, listener):
+                    if not await self._tell(link, session):
+                        break
+        finally:
+            listener.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await listener
+
+    async def _next(self, link: _Link, listener: asyncio.Future[None]) -> bool:
+        """Wait for something to tell; false when it is time to look at what the host holds."""
+        if not link.queue:
+            link.wake.clear()
+            waiting = asyncio.ensure_future(link.wake.wait())
+            either: set[asyncio.Future[Any]] = {waiting, listener}
+            await asyncio.wait(
+                either,
+                timeout=CHECK_EVERY * random.uniform(0.9, 1.1),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            waiting.cancel()
+        if listener.done():
+            listener.result()
+            raise aiohttp.ClientConnectionError("the stream of events has ended")
+        return bool(link.queue)
+
+    async def _catch_up(self, link: _Link, session: aiohttp.ClientSession) -> None:
+        """Ask what the host holds and tell what it lacks."""
+        held = await self._held(link, session)
+        link.queue.clear()  # what is in there is part of the state that is asked for now
+        wanted = self.feed.wanted(link.host)
+        lacking = lacks(wanted, held)
+        if lacking.raised:
+            for vpc, above in lacking.raised.items():
+                await asyncio.to_thread(self.feed.raise_revision, vpc, above)
+            wanted = self.feed.wanted(link.host)
+        states = [state for vpc in lacking.put if vpc in wanted and (state := self.feed.state(vpc)) is not None]
+        items = [put_item(state) for state in states]
+        items += [withdraw_item(vpc, held[vpc].revision) for vpc in lacking.withdraw]
+        if items:
+            link.traffic.catch_ups += 1
+            revisions = {state.name: state.revision for state in states}
+            if not await self._post(link, session, [HostMessage("catch-up", tuple(items), revisions)]):
+                raise RefusedError("the host holds something else than it said")
+        link.told = {vpc: head.revision for vpc, head in wanted.items()}
+        self.feed.reachable(link.host, "")
+
+    async def _held(self, link: _Link, session: aiohttp.ClientSession) -> dict[str, Head]:
+        async with session.get("/v1/vpcs", server_hostname=link.host) as response:
+            body = await response.read()
+            if response.status != 200:
+                raise RefusedError(_reason(body, response.status))
+            vpcs: dict[str, Any] = msgspec.json.decode(body)
+        return {
+            name: Head(vpc["revision"], vpc["digest"]) for name, vpc in vpcs.items() if vpc["owner"] == self.feed.source
+        }
+
+    async def _tell(self, link: _Link, session: aiohttp.ClientSession) -> bool:
+        """Tell all that waits, in one request; false when the host turns out to be out of step."""
+        messages = [one for one in link.queue if any(link.told.get(v, -1) < r for v, r in one.revisions.items())]
+        link.queue.clear()
+        if not messages:
+            return True
+        if not await self._post(link, session, messages):
+            return False
+        for message in messages:
+            link.told |= message.revisions
+        return True
+
+    async def _post(self, link: _Link, session: aiohttp.ClientSession, messages: list[HostMessage]) -> bool:
+        """One batch; false when the host is out of step. Raises RefusedError when it does not take it."""
+        body = b"[" + b",".join(message.body for message in messages) + b"]"
+        link.traffic.requests += 1
+        link.traffic.messages += len(messages)
+        link.traffic.bytes += len(body)
+        path = f"/v1/batch?owner={quote(self.feed.source)}"
+        headers = {"Content-Type": "application/json"}
+        async with session.post(path, data=body, headers=headers, server_hostname=link.host) as response:
+            answer = await response.read()
+            if response.status < 300:
+                return True
+            if response.status == 409 and _code(answer) in OUT_OF_STEP:
+                return False
+            raise RefusedError(_reason(answer, response.status))
+
+    async def _listen(self, link: _Link, session: aiohttp.ClientSession) -> None:
+        """Follow the host's reports until the stream ends."""
+        timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_WITHIN, sock_read=SILENT)
+        async with session.get("/v1/events?kind=report", timeout=timeout, server_hostname=link.host) as response:
+            if response.status != 200:
+                raise RefusedError(_reason(await response.read(), response.status))
+            async for line in response.content:
+                if line.startswith(b"data:"):
+                    self._take(link, line[5:].strip())
+
+    def _take(self, link: _Link, body: bytes) -> None:
+        try:
+            report: ReportMessage = decode(body, ReportMessage)
+        except (MalformedError, UnknownVersionError) as exc:
+            log.warning("host %s: a report that is not understood: %s", link.host, exc)
+            return
+        if report.host != link.host:
+            log.warning("host %s reports in the name of %s: ignored", link.host, report.host)
+            return
+        self.feed.reported(report)
+
+
+def _socket(info: Any) -> socket.socket:
+    family, kind, protocol, _, _ = info
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED)
+    return made
+
+
+def _code(body: bytes) -> str:
+    with contextlib.suppress(msgspec.DecodeError, AttributeError):
+        return str(msgspec.json.decode(body).get("code", ""))
+    return ""
+
+
+def _reason(body: bytes, status: int) -> str:
+    with contextlib.suppress(msgspec.DecodeError, AttributeError):
+        return str(msgspec.json.decode(body).get("detail", f"HTTP status {status}"))
+    return f"HTTP status {status}"

@@ -1,0 +1,212 @@
+"""A host that follows a publisher over a bus that loses, doubles, delays and reorders, while both restart."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ovsnet.agent.follow import Action, Apply, Confirm, Follower, Outcome, Say
+from ovsnet.transport.messages import PROTOCOL, ChangeMessage, HeadsMessage, HelloMessage, Message
+from ovsnet.transport.operations import operations_of
+from ovsnet.transport.publisher import HostMessage, answer_items
+from ovsnet.transport.view import ConflictError
+from tests.bus_kit import SOURCE, FakeHost, Truth
+
+VPCS = ("red", "blue", "green")
+EVERY = 4.0
+
+
+class World:
+    """One host, one publisher, and two queues between them that a test may tamper with."""
+
+    def __init__(self, seed: int, source: str) -> None:
+        self.rng = random.Random(seed)
+        self.truth = Truth()
+        self.truth.on_raise = self.send
+        self.host = FakeHost()
+        self.now = 0.0
+        self.connected = False
+        self.down: list[Message] = []
+        self.up: list[HelloMessage] = []
+        self.lives = 0
+        self.instance = "i0"
+        self.source = source
+        self.backup = Truth()
+        self.restart_host()
+
+    def restart_host(self) -> None:
+        """The agent starts again with what it has on disk."""
+        self.lives += 1
+        self.connected = False
+        life = f"life{self.lives}"
+        self.follower = Follower("hv1", self.host.vtep, "boot", life, self.source, random.Random(self.rng.random()))
+
+    def send(self, messages: list[HostMessage]) -> None:
+        for message in messages:
+            self.down.append(ChangeMessage(v=PROTOCOL, tx=message.tx, items=message.items, source=SOURCE))
+
+    def announce(self) -> None:
+        heads = {vpc: tuple(head) for vpc, head in self.truth.wanted("hv1").items()}
+        self.down.append(HeadsMessage(v=PROTOCOL, source=SOURCE, vpcs=heads, spread=1.0, instance=self.instance))
+
+    def answer(self, hello: HelloMessage) -> None:
+        items = tuple(answer_items(self.truth, hello))
+        self.down.append(ChangeMessage(v=PROTOCOL, tx=hello.id, items=items, answers=hello.id, source=SOURCE))
+        self.announce()
+
+    def deliver(self, index: int = 0, *, keep: bool = False) -> None:
+        """Hand the host a message that is under way."""
+        message = self.down[index] if keep else self.down.pop(index)
+        if not self.connected:
+            return
+        if isinstance(message, ChangeMessage):
+            self.do(self.follower.change(message, self.host.held(), self.now))
+        elif isinstance(message, HeadsMessage):
+            self.do(self.follower.heads(message, self.host.held(), self.now))
+
+    def do(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Apply):
+                outcome = self.apply(action)
+                self.do(self.follower.outcome(action, outcome, self.host.held(), self.now))
+            elif isinstance(action, Say):
+                self.up.append(action.hello)
+            elif isinstance(action, Confirm):
+                for vpc in action.vpcs:
+                    assert vpc in self.host.view.states
+
+    def apply(self, action: Apply) -> Outcome:
+        try:
+            self.host.change(operations_of(action.items))
+        except ConflictError as exc:
+            raise AssertionError(f"the follower let something through that does not fit: {exc}") from exc
+        return Outcome()
+
+    def pass_time(self, seconds: float) -> None:
+        until = self.now + seconds
+        while self.follower.due is not None and self.follower.due <= until:
+            self.now = max(self.now, self.follower.due)
+            self.do(self.follower.tick(self.host.held(), self.now))
+        self.now = until
+
+    def set_connected(self, connected: bool) -> None:
+        if connected and not self.connected:
+            self.connected = True
+            self.do(self.follower.connected(self.host.held(), self.now))
+        elif not connected and self.connected:
+            self.connected = False
+            self.follower.disconnected()
+
+    def check(self) -> None:
+        """What the host holds was true at some time: it never has a hole in it."""
+        for vpc, head in self.host.heads().items():
+            assert (vpc, head) in self.truth.history, f"{vpc} at {head} was never so"
+
+    def settle(self) -> None:
+        """From now on nothing is lost: heads every few seconds, hellos are answered."""
+        self.set_connected(True)
+        for _ in range(12):
+            self.announce()
+            for _ in range(8):
+                while self.up:
+                    self.answer(self.up.pop(0))
+                while self.down:
+                    self.deliver()
+                    self.check()
+                self.pass_time(EVERY / 8)
+
+
+def step(world: World, action: str, number: int) -> None:
+    """One step of a random life."""
+    if action in {"edit", "place", "delete", "backup", "restore"}:
+        decide(world, action, number)
+    elif action == "heads":
+        world.announce()
+    elif action in {"answer", "no-answer"}:
+        hello = world.up.pop(number % len(world.up)) if world.up else None
+        if hello is not None and action == "answer":
+            world.answer(hello)
+    elif action == "time":
+        world.pass_time(number / 4)
+    elif action == "connection":
+        world.set_connected(not world.connected)
+    elif action == "restart-host":
+        world.restart_host()
+    elif action == "restart-publisher":
+        world.instance = f"i{number}"
+        world.down.clear()
+    elif world.down:
+        tamper(world, action, number % len(world.down))
+
+
+def decide(world: World, action: str, number: int) -> None:
+    """Something changes in the publisher's truth."""
+    truth, vpc = world.truth, VPCS[number % len(VPCS)]
+    if action == "place" and vpc not in truth.states:
+        world.send(truth.create(vpc, revision=1 + number % 2))
+    elif action == "place":
+        world.send(truth.concern(vpc, () if "hv1" in truth.interest[vpc] else ("hv1",)))
+    elif action == "edit" and vpc in truth.states:
+        world.send(truth.edit(vpc, 10 + number % 4, gone=number % 3 == 0))
+    elif action == "delete" and vpc in truth.states:
+        world.send(truth.delete(vpc))
+    elif action == "restore":
+        truth.states, truth.interest = dict(world.backup.states), {v: set(h) for v, h in world.backup.interest.items()}
+    elif action == "backup":
+        world.backup.states = dict(truth.states)
+        world.backup.interest = {v: set(h) for v, h in truth.interest.items()}
+
+
+def tamper(world: World, action: str, index: int) -> None:
+    if action == "deliver":
+        world.deliver()
+    elif action == "reorder":
+        world.deliver(index)
+    elif action == "double":
+        world.deliver(index, keep=True)
+    elif action == "lose":
+        world.down.pop(index)
+
+
+ACTIONS = (
+    *("edit", "place", "deliver", "deliver", "deliver", "deliver", "answer", "answer"),
+    *("heads", "time", "reorder", "double", "lose", "delete", "no-answer"),
+    *("connection", "restart-host", "restart-publisher", "backup", "restore"),
+)
+STEPS = st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 11)), max_size=120)
+
+
+@settings(max_examples=250, deadline=None)
+@given(STEPS, st.integers(0, 9), st.sampled_from([SOURCE, ""]))
+def test_it_always_converges_and_never_applies_a_hole(steps: list[tuple[str, int]], seed: int, source: str) -> None:
+    world = World(seed, source)
+    world.set_connected(True)
+    for action, number in steps:
+        step(world, action, number)
+        world.check()
+    world.settle()
+    assert world.host.heads() == world.truth.wanted("hv1")
+    said = world.follower.counts.hellos
+    world.settle()
+    assert world.follower.counts.hellos == said, "once all is well nobody says hello"
+
+
+@settings(max_examples=100, deadline=None)
+@given(STEPS, st.integers(0, 9))
+def test_without_loss_changes_arrive_at_once_and_doubles_do_nothing(steps: list[tuple[str, int]], seed: int) -> None:
+    world = World(seed, SOURCE)
+    world.set_connected(True)
+    world.settle()
+    said = world.follower.counts.hellos
+    for action, number in steps:
+        if action in {"edit", "place", "delete", "heads"}:
+            step(world, action, number)
+            for again in (True, True, False):
+                fresh = world.host.fresh
+                world.deliver(keep=again) if world.down else None
+            assert world.host.heads() == world.truth.wanted("hv1")
+            assert world.host.fresh == fresh, "the third time brings nothing"
+    assert world.follower.counts.hellos == said, "nothing was missing"
+    assert world.host.stale == 0, "what is old is not even offered to the agent"
