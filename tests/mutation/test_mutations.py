@@ -60,6 +60,7 @@ HIDDEN = (
     Hidden(WEAK, r"\[10: arp_op, go on\]", "a reply from 0.0.0.0 is dropped a table later"),
     Hidden(WEAK, r"\[15: in_port, drop\]", "the table's miss drops as well; this one counts"),
     Hidden(WEAK, r"\[30: icmp_type, drop\]", "the table gets nothing but solicitations"),
+    Hidden(("priority",), r"\[40: ", "a destination has one flow in this table, whatever its priority"),
     Hidden(WEAK, r"\[50: (reg0|dl_dst), drop\]", "the table's miss drops as well; this one counts"),
     Hidden(("permitted",), r"\[30: 0, drop\]", "solicitations of nobody that go on are refused where they arrive"),
 )
@@ -109,13 +110,18 @@ def _port(vpc: str, number: int, host: str, network: str = "web", **more: Any) -
 
 
 def rare() -> list[Case]:
-    """Frames that chance hardly ever makes: an advertisement that only one of the flow's fields gives away."""
+    """Frames that chance hardly ever makes: those that only one of the flow's fields gives away."""
     own, peer = "02:00:00:00:00:10", "02:00:00:00:00:12"
     to, target = "2001:db8:1::13", "2001:db8:1::11"
     link = p.option(2, own)
     namesake = p.ethernet(peer, own, p.IPV6, p.advertisement("2001:db8:1::15", to, target, link))
     allowed = p.ethernet(peer, VRRP_MAC, p.IPV6, p.advertisement("2001:db8:1::99", to, target, link))
+    reports = [
+        p.ethernet(peer, own, p.IPV6, p.mld("::", to, kind))  # a listener's report goes to a group, never to one port
+        for kind in (131, 132, 143)
+    ]
     return [
+        *(Case("listener report from :: to one port", Frame("blue/p0", report)) for report in reports),
         Case("advertisement of the other tenant's address by its namesake", Frame("red/p0", namesake)),
         Case("advertisement of the own MAC from the other one that is allowed", Frame("blue/p0", allowed)),
     ]
