@@ -186,7 +186,7 @@ class Agent:
 
     def active_ports(self) -> set[str]:
         """The ports (``VPC/NAME``) that are about to move to this host and have sent something here already."""
-        return {f"{vpc}/{name}" for vpc, name in self.arrivals.active}
+        return {f"{vpc}/{name}" for vpc, name in self.arrivals.active.intersection(self.view.arriving)}
 
     def watch(self, listener: Callable[[], None]) -> None:
         """Have ``listener()`` called, on any thread, when what the agent tells about itself may have changed.
