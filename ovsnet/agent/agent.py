@@ -7,20 +7,23 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from ovsnet.agent import report
 from ovsnet.agent.arrival import Arrivals, Listener
 from ovsnet.agent.boot import BOOT_ID_FILE, BootHold, read_boot_id
+from ovsnet.agent.observe import LocalPorts, Observer
 from ovsnet.agent.reconcile import AUDIT_EVERY, Reconciler, Status
 from ovsnet.agent.store import Store
 from ovsnet.compiler import Owned, compile_states
 from ovsnet.errors import UserError
 from ovsnet.facts import Facts
 from ovsnet.features import TEMPLATES
+from ovsnet.http.events import EventLog
 from ovsnet.model.types import VpcState
 from ovsnet.openflow.codec import decode
 from ovsnet.openflow.dump import parse_flow_stats
@@ -73,6 +76,10 @@ class Ticket:
     enforced: Future[Status]
 
 
+Edit = Callable[[Mapping[str, VpcState]], Iterable[Operation]]
+"""Makes operations of the states that are held, by VPC."""
+
+
 class Agent:
     """One host's agent. Raises UserError when the state directory cannot be used."""
 
@@ -86,19 +93,23 @@ class Agent:
         self.boot = BootHold(config.state_dir / "boot", read_boot_id(config.boot_id_file), states)
         self.ovsdb = Ovsdb(config.ovsdb, config.bridge)
         self.switch = SwitchProcess(config.openflow)
+        self.local = LocalPorts(config.host, states.values())
+        self.events = EventLog()
+        self.observer = Observer(lambda: report.sights(self), self.events)
         self.reconciler = Reconciler(
             config.host,
             self.switch,
             states.values(),
             on_synced=self._synced,
             on_status=self._news,
+            on_drift=self._drifted,
             audit_every=config.audit_every,
         )
         self.arrivals = Arrivals(self.switch, self._arriving)
         self.arrivals.listen(lambda _vpc, _port: self._news())
         self.unsaved: set[str] = set()
         self._saving: Counter[str] = Counter()
-        self._watchers: list[Callable[[], None]] = []
+        self._watchers: list[Callable[[], None]] = [self.observer.poke]
         self.fault = ""
         self.refusal: UserError | None = None
         self.configured = threading.Event()
@@ -128,6 +139,7 @@ class Agent:
         self.reconciler.start()
         self.arrivals.start()
         self._thread.start()
+        self.observer.start()
         return self
 
     def stop(self) -> None:
@@ -138,6 +150,7 @@ class Agent:
         if self._grace is not None:
             self._grace.cancel()
         self.arrivals.stop()
+        self.observer.stop()
         self.reconciler.stop()
         self.switch.stop()
         self.ovsdb.close()
@@ -149,12 +162,20 @@ class Agent:
 
         Who tells of a VPC confirms it, even if it tells nothing new.
         """
-        asked = tuple(operations)
+        return self.edit(lambda _: operations, adopt=adopt)
+
+    def edit(self, make: Edit, *, adopt: bool = False) -> Ticket:
+        """Take over the operations that ``make`` makes of what is held, all or none; nobody changes that in between.
+
+        Raises ConflictError, ModelError and whatever ``make`` raises; then nothing has changed.
+        """
         with self._lock:
+            asked = tuple(make(self.view.states))
             change = self.view.check(asked, adopt=adopt)
             stored: Future[None] = Future()
             if change.operations:
                 self.view.commit(change)
+                self.local.follow(change)
                 states = {vpc: state for vpc, state in change.states.items() if state is not None}
                 self._saving.update(change.states.keys())
                 stored = self._disk.submit(self._save, change, states)
@@ -188,21 +209,26 @@ class Agent:
         """The ports (``VPC/NAME``) that are about to move to this host and have sent something here already."""
         return {f"{vpc}/{name}" for vpc, name in self.arrivals.active.intersection(self.view.arriving)}
 
-    def watch(self, listener: Callable[[], None]) -> None:
+    def watch(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Have ``listener()`` called, on any thread, when what the agent tells about itself may have changed.
 
-        It must only take note.
+        It must only take note. Returns what ends it.
         """
-        self._watchers.append(listener)
+        self._watchers = [*self._watchers, listener]
+
+        def end() -> None:
+            self._watchers = [one for one in self._watchers if one is not listener]
+
+        return end
 
     def unstored(self) -> set[str]:
         """The VPCs of which the last change is not on disk, or not yet."""
         return self.unsaved | {vpc for vpc, count in list(self._saving.items()) if count > 0}
 
-    def preview(self, operations: Iterable[Operation], *, adopt: bool = False) -> Plan:
-        """What operations would change in the switch; changes nothing. Raises ConflictError or ModelError."""
+    def preview(self, make: Edit, *, adopt: bool = False) -> Plan:
+        """What operations would change in the switch; changes nothing. Raises as :meth:`edit` does."""
         with self._lock:
-            change = self.view.check(operations, adopt=adopt)
+            change = self.view.check(tuple(make(self.view.states)), adopt=adopt)
         states = [state for state in change.states.values() if state is not None]
         facts = replace(self.facts(), down=self.boot.waiting.difference(change.states))
         desired = compile_states(states, self.config.host, facts)
@@ -290,6 +316,9 @@ class Agent:
     def _news(self) -> None:
         for listener in self._watchers:
             listener()
+
+    def _drifted(self, lines: list[str]) -> None:
+        self.events.add("drift", {"flows": len(lines), "examples": lines[:10]})
 
     def _synced(self) -> None:
         self._in_place = True

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ovsnet.controller.index import AddressIndex, addresses_of, holder_key, key_text
+from ovsnet.controller.index import AddressIndex, addresses_of, holder_key, key_path, key_text
 from ovsnet.controller.requests import Object
 from ovsnet.controller.truth import hosts_of
 from ovsnet.errors import ModelError, Problem, shown
@@ -111,17 +111,12 @@ def _check_networks_unused(before: VpcState, index: AddressIndex, changed: Chang
     for name, network in changed.networks.items():
         if network is not None or name not in before.networks:
             continue
-        staying = {_path(key) for key in index.users(name).values() if key not in going}
+        staying = {key_path(key) for key in index.users(name).values() if key not in going}
         for key, one in going.items():
             if isinstance(one, Port | RemoteEndpoint) and one.network == name:
-                staying.add(_path(key))
+                staying.add(key_path(key))
         if staying:
             raise InUseError(f"network {before.name}/{name}", tuple(sorted(staying)), before.revision)
-
-
-def _path(key: str) -> str:
-    """A holder of the index as a path in its VPC."""
-    return key_text(key).replace("port ", "ports.").replace("endpoint ", "endpoints.")
 
 
 def _unknown_targets(ports: Mapping[str, Port | None], vteps: Mapping[str, str]) -> Iterable[Draft]:

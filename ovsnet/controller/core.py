@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from ovsnet.controller.pools import QUARANTINE
 from ovsnet.controller.requests import RaiseRevision, Request
 from ovsnet.controller.store import InDoubtError, Stale, Store
 from ovsnet.controller.truth import Clock, OwnedHost, Plan, Truth, VpcPlan, wall_clock
-from ovsnet.errors import UserError
+from ovsnet.http.metrics import Distribution
 from ovsnet.model.types import VpcState
 from ovsnet.transport.catchup import Head
 from ovsnet.transport.changes import PatchBody
@@ -32,6 +33,7 @@ KEEP_REVISIONS = 1000
 """Revisions of each VPC that history keeps."""
 KEEP_AUDIT = 100_000
 """Entries that the audit log keeps."""
+_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 MAX_REFUSALS = 1000
 """Refused calls that wait to be written to the audit log; more are counted only."""
 
@@ -54,6 +56,9 @@ class Core:
         self._doubt: tuple[Plan, float] | None = None
         self._published: list[tuple[str, int]] = []
         self._refusals: list[AuditEntry] = []
+        self.commits = 0
+        self.durations = Distribution(_BOUNDS)
+        """Seconds from a call's planning to its commit."""
         with store.read() as connection:
             self._truth = records.load_truth(connection, name)
 
@@ -132,6 +137,11 @@ class Core:
             raise NotFoundError("unknown-revision", f"history does not have revision {revision} of VPC {vpc}")
         return steps
 
+    def audit(self, *, before: int | None = None, limit: int = 100) -> list[AuditEntry]:
+        """The latest entries of the audit log, refusals too, the last one first. Raises StoreError."""
+        self.housekeeping()
+        return self.store.audit(before=before, limit=limit)
+
     def refused(self, who: str, what: str, outcome: str, detail: str) -> None:
         """Note a refused call for the audit log; written with the next housekeeping."""
         with self._memory:
@@ -179,7 +189,7 @@ class Core:
 
     def _transact(self, build: Callable[[Truth], Request]) -> Committed:
         self._settle()
-        now = self._clock()
+        now, started = self._clock(), time.perf_counter()
         until = now + QUARANTINE
         request = build(self._truth)  # only those who hold the writer's lock change the truth
         plan = plan_request(self._truth, request, secrets.token_hex(8))
@@ -199,6 +209,7 @@ class Core:
             with self._memory:
                 plan.abandon()
             raise
+        self.durations.add(time.perf_counter() - started)
         return self._committed(plan, until)
 
     def _committed(self, plan: Plan, until: float) -> Committed:
@@ -207,6 +218,7 @@ class Core:
             before = {name: one.before.interested if one.before else frozenset() for name, one in plan.vpcs.items()}
             self._truth.apply(plan, until)
             commits = {name: self._commit_of(one, before[name]) for name, one in plan.vpcs.items()}
+        self.commits += 1
         committed = Committed(plan.tx, commits, plan.hosts, plan)
         for callback in self.on_commit:
             try:
@@ -252,8 +264,3 @@ class Core:
             records.load_hosts(connection, self._truth)
             for vpc in vpcs:
                 records.load_vpc(connection, self._truth, vpc)
-
-
-def refusal_code(exc: UserError) -> str:
-    """The stable code of a refusal, for the audit log."""
-    return str(getattr(exc, "code", "invalid-model"))

@@ -13,6 +13,12 @@ class NotFoundError(UserError):
         self.code = code
 
 
+class ForbiddenError(UserError):
+    """The caller is known, and may not do that."""
+
+    code = "forbidden"
+
+
 class StoreError(UserError):
     """The store did not take a change, and nothing changed.
 

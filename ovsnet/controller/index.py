@@ -24,6 +24,11 @@ def key_text(key: str) -> str:
     return f"endpoint {key[1:]}" if key.startswith(_ENDPOINT) else f"port {key}"
 
 
+def key_path(key: str) -> str:
+    """A holder as a path in its VPC."""
+    return f"endpoints.{key[1:]}" if key.startswith(_ENDPOINT) else f"ports.{key}"
+
+
 def addresses_of(one: Holder) -> Iterator[str]:
     """The MAC and the IP addresses of a port or an endpoint."""
     if one.mac:

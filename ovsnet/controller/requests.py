@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ovsnet.model.types import Host, Labelled, Network, Port, RemoteEndpoint, Underlay
+from ovsnet.model.types import Host, Network, Port, RemoteEndpoint, Underlay, Vpc
 
 Kind = Literal["networks", "ports", "endpoints"]
 KINDS: tuple[Kind, ...] = ("networks", "ports", "endpoints")
@@ -15,12 +15,9 @@ Object = Network | Port | RemoteEndpoint
 OBJECT_TYPES: dict[Kind, type[Object]] = {"networks": Network, "ports": Port, "endpoints": RemoteEndpoint}
 
 
-class VpcBody(Labelled, frozen=True, kw_only=True):
+class VpcBody(Vpc, frozen=True, kw_only=True):
     """A VPC as a caller declares it: what is left out is assigned, and revision and hosts are the controller's."""
 
-    tenant: str = ""
-    networks: dict[str, Network] = {}
-    ports: dict[str, Port] = {}
     endpoints: dict[str, RemoteEndpoint] = {}
 
 

@@ -212,6 +212,8 @@ class Truth:
         """The VPC of the port that has an id."""
         self.vnis: dict[int, str] = {}
         """The VPC of the network that has a VNI."""
+        self.workloads: dict[str, tuple[tuple[str, str], ...]] = {}
+        """The ports of each workload, as (VPC, name)."""
         self.vni_pool = Pool(FIRST_VNI, MAX_VNI)
         self.quarantine = Quarantine(self._free)
 
@@ -225,8 +227,9 @@ class Truth:
         self.vpcs[name] = vpc
         for host in vpc.interested:
             self.host_vpcs.setdefault(host, set()).add(name)
-        for port in vpc.live.ports.values():
+        for key, port in vpc.live.ports.items():
             self.port_ids[port.id] = name
+            self._join(name, key, port)
         for network in vpc.live.networks.values():
             self.vnis[network.vni or 0] = name
 
@@ -237,7 +240,8 @@ class Truth:
             return
         for host in vpc.interested:
             self._uninterested(host, name)
-        for port in vpc.live.ports.values():
+        for key, port in vpc.live.ports.items():
+            self._leave(name, key, port)
             if self.port_ids.get(port.id) == name:
                 del self.port_ids[port.id]
         for network in vpc.live.networks.values():
@@ -289,7 +293,11 @@ class Truth:
     def _forget_ids(self, plan: VpcPlan) -> None:
         for name, port in plan.patch.ports.items():
             old = plan.old("ports", name)
-            if isinstance(old, Port) and (port is None or port.id != old.id) and self.port_ids.get(old.id) == plan.name:
+            if not isinstance(old, Port):
+                continue
+            if port is None or port.workload != old.workload:
+                self._leave(plan.name, name, old)
+            if (port is None or port.id != old.id) and self.port_ids.get(old.id) == plan.name:
                 del self.port_ids[old.id]
         for name, network in plan.patch.networks.items():
             gone = plan.old("networks", name)
@@ -297,9 +305,10 @@ class Truth:
                 self.vnis.pop(gone.vni or 0, None)
 
     def _note_ids(self, plan: VpcPlan) -> None:
-        for port in plan.patch.ports.values():
+        for name, port in plan.patch.ports.items():
             if port is not None:
                 self.port_ids[port.id] = plan.name
+                self._join(plan.name, name, port)
                 if len(self.quarantine):
                     for address in port.ips or ():
                         self.quarantine.discard(("ip", plan.name, port.network, address))
@@ -307,6 +316,19 @@ class Truth:
             if network is not None:
                 self.vnis[network.vni or 0] = plan.name
                 self.quarantine.discard(("vni", network.vni))
+
+    def _join(self, vpc: str, name: str, port: Port) -> None:
+        if port.workload and (vpc, name) not in (held := self.workloads.get(port.workload, ())):
+            self.workloads[port.workload] = (*held, (vpc, name))
+
+    def _leave(self, vpc: str, name: str, port: Port) -> None:
+        if not port.workload:
+            return
+        left = tuple(one for one in self.workloads.get(port.workload, ()) if one != (vpc, name))
+        if left:
+            self.workloads[port.workload] = left
+        else:
+            self.workloads.pop(port.workload, None)
 
     def _free(self, key: Hashable) -> None:
         """A number has rested long enough."""

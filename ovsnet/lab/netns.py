@@ -254,6 +254,19 @@ def enslave(name: str, interface: str, master: str) -> None:
         ip.link("set", index=_index(ip, interface), master=_index(ip, master))
 
 
+def release(name: str, interface: str) -> None:
+    """Take an interface out of its bridge: what arrives there ends there."""
+    with inside(name), IPRoute() as ip:
+        ip.link("set", index=_index(ip, interface), master=0)
+
+
+def master(name: str, interface: str) -> int | None:
+    """The index of the bridge that an interface is in, ``None`` if in none. Raises OSError when there is none."""
+    with inside(name), IPRoute() as ip:
+        found = ip.link("get", index=_index(ip, interface))[0].get_attr("IFLA_MASTER")
+    return int(found) if found else None
+
+
 def leave_to_switch(name: str) -> None:
     """Keep the kernel of a host's namespace from answering on interfaces made later, whose frames a switch reads.
 

@@ -5,7 +5,15 @@ from ovsnet.model.assign import assign, assignments_missing, complete
 from ovsnet.model.identity import derive_mac, link_local, port_id
 from ovsnet.model.loader import load, load_assigned
 from ovsnet.model.lock import Lock, lock_path, read_lock, write_lock
-from ovsnet.model.states import canonical_state, check_state, check_states, decode_state, states_for_host, vpc_states
+from ovsnet.model.states import (
+    canonical_state,
+    check_state,
+    check_states,
+    decode_declared,
+    decode_state,
+    states_for_host,
+    vpc_states,
+)
 from ovsnet.model.types import (
     AllowedAddress,
     Host,
@@ -40,6 +48,7 @@ __all__ = [
     "check_state",
     "check_states",
     "complete",
+    "decode_declared",
     "decode_state",
     "derive_mac",
     "link_local",

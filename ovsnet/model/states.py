@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import msgspec
 
@@ -16,7 +17,7 @@ from ovsnet.model.nodes import Draft, SourceError, mark
 from ovsnet.model.port_checks import PortChecker, check_families
 from ovsnet.model.report import make_problem, model_error
 from ovsnet.model.structure import build, convert_plain
-from ovsnet.model.types import Model, VpcState
+from ovsnet.model.types import Declared, Model, VpcState
 
 
 def vpc_states(model: Model, revisions: Mapping[str, int] | int = 1) -> dict[str, VpcState]:
@@ -52,33 +53,41 @@ def _state(model: Model, name: str, revisions: Mapping[str, int] | int) -> VpcSt
     )
 
 
+D = TypeVar("D", bound=Declared)
+
+
 def decode_state(body: bytes, source: str = "request") -> VpcState:
-    """A VPC's state from JSON, its types checked and no more; ``source`` is what messages call the text.
+    """A VPC's state from JSON, as :func:`decode_declared`."""
+    return decode_declared(body, VpcState, source)
+
+
+def decode_declared(body: bytes, cls: type[D], source: str = "request") -> D:
+    """A declared object from JSON, its types checked and no more; ``source`` is what messages call the text.
 
     Raises ModelError with every problem of structure, with its place in the text.
     """
     with collector_paused():
         raw = decode_quickly(body)
-        quick = convert_plain(raw, VpcState) if isinstance(raw, dict) else None
+        quick = convert_plain(raw, cls) if isinstance(raw, dict) else None
     if quick is not None:
         return quick
     drafts: list[Draft] = []
     root = None
-    state = None
+    found = None
     try:
         root = read_json(body.decode(), source, drafts)
         if root is None:
             drafts.append(Draft("empty-file", (), "there is nothing in the request", at=mark(source)))
         else:
-            state = build(root, VpcState, drafts)
+            found = build(root, cls, drafts)
     except UnicodeDecodeError as error:
         reason = f"the byte 0x{body[error.start]:02x} is not UTF-8"
         drafts.append(Draft("not-utf8", (), reason, at=mark(source)))
     except SourceError as error:
         drafts.append(error.draft)
-    if drafts or state is None:
+    if drafts or found is None:
         raise model_error(drafts, root)
-    return state
+    return found
 
 
 def canonical_state(state: VpcState, host: str | None = None) -> VpcState:

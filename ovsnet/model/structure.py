@@ -131,16 +131,17 @@ class _Converter:
         return converted
 
     def _strange_key(self, cls: type[Declared], key: str, node: Node, path: Path) -> None:
-        if key in RESERVED.get(cls, ()):
+        reserved = next((RESERVED[base] for base in cls.__mro__ if base in RESERVED), frozenset())
+        if key in reserved:
             self._reserved(shown(key), node, (*path, key))
             return
         known = sorted(_fields(cls))
-        close = get_close_matches(key, [*known, *RESERVED.get(cls, ())], n=1)
+        close = get_close_matches(key, [*known, *reserved], n=1)
         if close:
             suggestion = f"Did you mean {shown(close[0])}?"
         else:
             suggestion = "Remove it, or use one of: " + ", ".join(known) + "."
-        kind = _SPOKEN.get(cls, cls.__name__.lower())
+        kind = next((_SPOKEN[base] for base in cls.__mro__ if base in _SPOKEN), cls.__name__.lower())
         reason = f"{shown(key)} is no key of {'an' if kind[0] in 'aeiou' else 'a'} {kind}"
         self.drafts.append(Draft("unknown-key", (*path, key), reason, {"suggestion": suggestion}, at=node))
 

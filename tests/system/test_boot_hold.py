@@ -79,8 +79,9 @@ def test_after_a_boot_each_vpc_waits_to_be_confirmed(machine: Machine) -> None:
     machine.again()
     assert machine.up() == {"shop"}, "an agent that is restarted meanwhile has forgotten what waits"
     assert machine.reasons() == {"shop/p1": None, "club/p1": REASON}
-    machine.client.put(state("club", 2, vni=6001), wait=5)
-    assert machine.up() == {"shop", "club"}
+    assert machine.client.confirm(["shop"]) == {"waiting": ["club"]}
+    assert machine.client.confirm() == {"waiting": []}
+    until(lambda: machine.up() == {"shop", "club"})
     assert machine.flows() == whole
 
 

@@ -96,6 +96,12 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
         yield made
 
 
+def wake(half: WorkloadSpec) -> None:
+    """Bring the machine up; IPv6 addresses go when an interface goes down."""
+    netns.link(half.netns, workload.INTERFACE, up=True)
+    netns.configure(half.netns, workload.INTERFACE, addresses=half.addresses, gateways=half.gateways)
+
+
 def with_both(lab: Lab, target: WorkloadSpec) -> Lab:
     """The lab as streams see it, with both halves of the machine."""
     both = msgspec.structs.replace(lab.topology, workloads=lab.topology.workloads | {ARRIVED: target})
@@ -172,16 +178,16 @@ def test_the_machine_speaks_before_it_is_activated_and_a_move_can_be_called_off(
     hosts.plug(lab.host("hv2"), [target])
     until(lambda: orchestra.seen("hv2")["enforced"])
     netns.link(source.netns, workload.INTERFACE, up=False)
-    netns.link(target.netns, workload.INTERFACE, up=True)
+    wake(target)
     for peer in SENDERS:
         assert ping(target, lab.port(peer)) == 0, f"{peer} does not answer it before it is activated"
     until(lambda: orchestra.seen("hv2")["active"])
     netns.link(target.netns, workload.INTERFACE, up=False)
-    netns.link(source.netns, workload.INTERFACE, up=True)
+    wake(source)
     orchestra.tell(moving_to=None)
     assert (orchestra.seen("hv2")["bound"], orchestra.seen("hv2")["active"]) == (False, False)
     assert ping(source, there) == 0
-    netns.link(target.netns, workload.INTERFACE, up=True)
+    wake(target)
     assert ping(target, there) != 0, "what stays plugged after a move was called off sends"
     assert lab.test(patience=2.0).ok
 
