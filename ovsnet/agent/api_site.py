@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Callable, Sequence
 
 import msgspec
 from litestar import Response
+from litestar.response import Stream
 
 from ovsnet.agent import answers, report
 from ovsnet.agent.agent import Agent, Edit
 from ovsnet.agent.api_common import CHANGED, REFUSED, WRITE, held, write
 from ovsnet.agent.metrics import METRICS, Observed
+from ovsnet.agent.reporting import reports
 from ovsnet.agent.tracing import TraceRequest, traced
 from ovsnet.agent.writes import whole
 from ovsnet.http import stream
@@ -21,12 +22,19 @@ from ovsnet.http.metrics import TEXT, exposition
 from ovsnet.http.parameters import choice, etag, name_of
 from ovsnet.model.types import VpcState
 from ovsnet.transport.changes import Operation, PatchBody, Withdraw
-from ovsnet.transport.messages import Item, ReportMessage
+from ovsnet.transport.messages import Item
 from ovsnet.transport.operations import operations_of, patch_of, put_of
 from ovsnet.transport.shapes import AnyItem
 
 SITE: Endpoints[Agent] = Endpoints()
-_reports = itertools.count(1)
+
+
+class ConfirmRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which VPCs are confirmed; left out, all that the host holds."""
+
+    vpcs: tuple[str, ...] | None = None
+
+
 _FLOWS = (
     choice("source", "What the agent has put there, or what the switch says now.", "account", "switch"),
     name_of("vpc", "Only this VPC's flows."),
@@ -64,10 +72,25 @@ async def get_host(call: Call[Agent]) -> Reply:
     return reply(await asyncio.to_thread(report.host, call.subject))
 
 
-@SITE.add("GET", "/v1/messages/report", answers=(Answer(200, "A full report.", (ReportMessage,)),))
-async def get_report(call: Call[Agent]) -> Reply:
-    """The report that goes to whoever decides, whole, for those who poll."""
-    return reply(await asyncio.to_thread(report.message, call.subject, next(_reports)))
+@SITE.add(
+    "POST",
+    "/v1/host/confirm",
+    body=ConfirmRequest,
+    optional_body=True,
+    answers=(Answer(200, "What still waits.", (answers.ConfirmAnswer,)),),
+    problems=(413, 422),
+)
+async def confirm_host(call: Call[Agent]) -> Reply:
+    """After a boot: what is held is still placed on this host, so its ports may come up."""
+    wanted = call.decode(ConfirmRequest) if call.body else ConfirmRequest()
+    await asyncio.to_thread(call.subject.confirm, wanted.vpcs)
+    return reply(answers.ConfirmAnswer(waiting=tuple(sorted(call.subject.boot.waiting))))
+
+
+@SITE.add("GET", "/v1/reports", answers=(Answer(200, "ReportMessages as events.", media=stream.MEDIA_TYPE),))
+async def get_reports(call: Call[Agent]) -> Reply:
+    """What goes to whoever decides, as server-sent events: a full report, and then what changes."""
+    return Stream(reports(call.subject), media_type=stream.MEDIA_TYPE, headers={"Cache-Control": "no-store"})
 
 
 @SITE.add("GET", "/v1/events", query=(stream.SINCE,), answers=(Answer(200, "Events.", media=stream.MEDIA_TYPE),))

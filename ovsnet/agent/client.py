@@ -110,6 +110,10 @@ class AgentClient:
         """The host, its switch, its VPCs with revisions, and its ports."""
         return self._call("GET", "/v1/host")
 
+    def confirm(self, vpcs: Sequence[str] | None = None) -> Data:
+        """After a boot: these VPCs (None: all) are still placed on the host; ``waiting`` are those that are not yet."""
+        return self._call("POST", "/v1/host/confirm", msgspec.json.encode({"vpcs": vpcs}))
+
     def ready(self) -> Data:
         """``ready`` and the ``reasons`` if it is not."""
         return self._call("GET", "/readyz", accept=(503,))
@@ -219,19 +223,29 @@ class AgentClient:
         """A packet's way from a port (VPC/NAME) to another, or to an address; ``protocol``, ``port``, ``family``."""
         return self._call("POST", "/v1/trace", msgspec.json.encode({"source": source, "target": target, **packet}))
 
-    def report(self) -> Data:
-        """The host's full report, as it goes to whoever decides."""
-        return self._call("GET", "/v1/messages/report")
+    def reports(self) -> Iterator[Data]:
+        """What goes to whoever decides: a full report, and then what changes; raises as :meth:`events` does."""
+        return (data for _, _, data in self._stream("/v1/reports"))
+
+    def metrics(self) -> str:
+        """The agent's metrics in the text format of Prometheus."""
+        return self._exchange("GET", "/metrics", None, 0, None)[1].decode()
+
+    def openapi(self) -> Data:
+        """The OpenAPI document of the agent's API."""
+        return self._call("GET", "/openapi.json")
 
     def events(self, since: int | None = None) -> Iterator[tuple[int, str, Data]]:
         """What happens, as (serial, kind, data), until the agent ends; on a connection of its own.
 
         Raises AgentUnreachable, also when nothing, not even a heartbeat, came for ``timeout`` seconds.
         """
+        return self._stream("/v1/events" if since is None else f"/v1/events?since={since}")
+
+    def _stream(self, path: str) -> Iterator[tuple[int, str, Data]]:
         connection = self._connect(self.timeout)
-        query = "" if since is None else f"?since={since}"
         try:
-            connection.request("GET", f"/v1/events{query}")
+            connection.request("GET", path)
             yield from _events(connection.getresponse())
         except (OSError, http.client.HTTPException) as exc:
             raise self._unreachable(exc) from None
@@ -327,7 +341,7 @@ def _events(response: http.client.HTTPResponse) -> Iterator[tuple[int, str, Data
         if name:
             fields[name] = value
         elif "data" in fields:
-            yield int(fields["id"]), fields["event"], msgspec.json.decode(fields["data"])
+            yield int(fields.get("id", 0)), fields["event"], msgspec.json.decode(fields["data"])
             fields = {}
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ovsnet._version import VERSION
 from ovsnet.agent import answers
 from ovsnet.agent.answers import PortAnswer
+from ovsnet.agent.boot import REASON
 from ovsnet.agent.reconcile import Status
 from ovsnet.compiler import Owned
 from ovsnet.model.types import Port, VpcState
@@ -15,7 +16,8 @@ from ovsnet.openflow.tables import read_actual
 from ovsnet.ovsdb import Interface
 from ovsnet.pipeline.render import flow_data, flow_ofctl, flow_text
 from ovsnet.plan import Plan
-from ovsnet.transport.messages import PROTOCOL, PortReport, ReportMessage, VpcReport
+from ovsnet.transport.messages import PROTOCOL, PortReport, VpcReport
+from ovsnet.transport.reports import Picture
 
 if TYPE_CHECKING:
     from ovsnet.agent.agent import Agent
@@ -85,6 +87,7 @@ def warnings(agent: Agent) -> list[str]:
         vtep = state.hosts.get(agent.config.host)
         if vtep is not None and vtep != agent.config.vtep:
             found.append(f"VPC {name} says that this host's VTEP is {vtep}, and it is {agent.config.vtep}")
+    found += [f"VPC {name} is kept down: {REASON}" for name in sorted(agent.boot.waiting)]
     tunnel = agent.ovsdb.state.tunnel
     if tunnel is not None and tunnel.error:
         found.append(f"tunnel port {tunnel.name}: {tunnel.error}")
@@ -98,7 +101,7 @@ def vpc(agent: Agent, state: VpcState, status: Status) -> answers.VpcAnswer:
         revision=state.revision,
         enforced=status.enforced.get(state.name),
         owner=state.owner,
-        digest=agent.digests.of(state),
+        digest=agent.view.digest(state),
         ports=len(state.ports),
         held=None if hold is None else answers.HeldAnswer(reason=hold.reason, flow=hold.flow, path=hold.path),
     )
@@ -129,10 +132,11 @@ def port(agent: Agent, state: VpcState, name: str, declared: Port) -> PortAnswer
         workload=declared.workload,
         mac=declared.mac,
         ips=declared.ips or (),
-        bound=interface is not None and agent.config.host in {declared.host, declared.moving_to},
+        bound=interface is not None and agent.config.host in declared.hosts,
         interface=None if interface is None else interface.name,
         ofport=None if interface is None else interface.ofport,
         up=interface is not None and interface.up,
+        active=f"{state.name}/{name}" in agent.active_ports(),
         enforced=not reason,
         reason=reason or None,
     )
@@ -140,13 +144,15 @@ def port(agent: Agent, state: VpcState, name: str, declared: Port) -> PortAnswer
 
 def _reason(agent: Agent, state: VpcState, declared: Port, interface: Interface | None) -> str:
     status = agent.reconciler.status
-    if agent.config.host not in {declared.host, declared.moving_to}:
+    if agent.config.host not in declared.hosts:
         where = f"declared on {declared.host}" if declared.host else "placed on no host"
         return f"{where}, and plugged here" if interface is not None else where
     if interface is None:
         return f"no interface on {agent.config.bridge} has external_ids:iface-id={declared.id}"
     if interface.ofport is None:
         return interface.error or "ovs-vswitchd has given the interface no OpenFlow port yet"
+    if state.name in agent.boot.waiting:
+        return REASON
     if state.name in status.held:
         return status.held[state.name].reason
     if status.fault:
@@ -182,21 +188,6 @@ def sights(agent: Agent) -> dict[str, dict[str, Any]]:
     return {"port": {one.port: one for one in ports(agent)}, "enforced": vpcs, "conflict": odd}
 
 
-def message(agent: Agent, serial: int) -> ReportMessage:
-    """A full report, as it goes to whoever decides."""
-    seen = sights(agent)
-    return ReportMessage(
-        v=PROTOCOL,
-        serial=serial,
-        host=agent.config.host,
-        full=True,
-        vpcs={name: VpcReport(one.revision, one.enforced, one.held or "") for name, one in seen["enforced"].items()},
-        ports={name: PortReport(one.up and one.enforced, one.reason or "") for name, one in seen["port"].items()},
-        faults=tuple(unready(agent)),
-        misplaced=tuple(one["port"] for one in agent.misplaced()),
-    )
-
-
 def flows(agent: Agent, source: str, vpc_name: str | None, table: str | None) -> list[Data]:
     """``GET /v1/flows``: ``source`` is ``account`` (what the agent has put there) or ``switch`` (read back now).
 
@@ -223,6 +214,38 @@ def flows(agent: Agent, source: str, vpc_name: str | None, table: str | None) ->
         if (vpc_name is None or (owned is not None and owned.subject.vpc == vpc_name))
         and (table is None or row.template.table.name == table)
     ]
+
+
+def picture(agent: Agent) -> Picture:
+    """What goes into reports. A VPC that is not on disk does not count as enforced: it is lost when the agent ends."""
+    status, unstored, states = agent.reconciler.status, agent.unstored(), agent.view.states
+    vpcs = {}
+    for name, state in states.items():
+        hold = status.held.get(name)
+        reason = "" if hold is None else hold.reason
+        if name in agent.unsaved:
+            reason = f"not on disk: {agent.config.state_dir} takes nothing"
+        enforced = None if name in unstored else status.enforced.get(name)
+        vpcs[name] = VpcReport(state.revision, enforced, reason)
+    return Picture(
+        vpcs=vpcs,
+        ports={
+            f"{vpc_name}/{name}": _port_report(agent, states[vpc_name], name, declared)
+            for vpc_name, local in agent.local.by_vpc.items()
+            if vpc_name in states
+            for name, declared in local.items()
+        },
+        faults=(*unready(agent), *warnings(agent)),
+        misplaced=tuple(found["port"] for found in agent.misplaced()),
+    )
+
+
+def _port_report(agent: Agent, state: VpcState, name: str, declared: Port) -> PortReport:
+    interface = agent.ovsdb.interfaces().get(declared.id)
+    reason = _reason(agent, state, declared, interface)
+    if not reason and interface is not None and not interface.up:
+        reason = f"the link of {interface.name} is down"
+    return PortReport(up=not reason, reason=reason, active=f"{state.name}/{name}" in agent.active_ports())
 
 
 def preview(steps: Plan) -> answers.PreviewAnswer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,7 +20,20 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+
+class TransportName(StrEnum):
+    """Who tells the agents what their hosts should hold."""
+
+    DIRECT = "direct"
+    CONTROLLER = "controller"
+    NATS = "nats"
+
+
 LabName = Annotated[str | None, typer.Option("--name", help="The lab's name; left out: the only one that runs.")]
+
+
+HostName = Annotated[str, typer.Argument(metavar="HOST", help="A host of the lab.")]
+Part = Annotated[str, typer.Argument(metavar="WHAT", help="controller, nats, or a host, whose agent it is.")]
 
 
 @app.command()
@@ -30,13 +44,17 @@ def up(
     datapath: Annotated[
         str, typer.Option("--datapath", help="netdev (user space) or system (the kernel's openvswitch module).")
     ] = "netdev",
+    transport: Annotated[
+        TransportName,
+        typer.Option("--transport", help="Who tells the agents: the lab, a controller, or a controller over NATS."),
+    ] = TransportName.DIRECT,
     as_json: AsJson = False,
 ) -> None:
     """Bring a lab up, or an existing one to a changed model; what is unchanged goes on as it is.
 
     What the model leaves out is assigned and kept in MODEL.lock.yaml. Ctrl-C takes back what was begun.
 
-    Examples: ovsnet lab up examples/models/demo.yaml · ovsnet lab up my.yaml --name second
+    Examples: ovsnet lab up examples/models/demo.yaml · ovsnet lab up my.yaml --name second --transport nats
     """
     from ovsnet.errors import UserError
     from ovsnet.lab.lab import Lab
@@ -47,7 +65,7 @@ def up(
     declared = load_assigned(model, site, write=True)
     try:
         with progress_bar() as progress:
-            lab = Lab.up(declared, name, datapath=datapath, progress=progress)
+            lab = Lab.up(declared, name, datapath=datapath, transport=transport.value, progress=progress)
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted: taken back what was begun.\n")
         raise typer.Exit(130) from None
@@ -127,6 +145,72 @@ def down(name: LabName = None) -> None:
         raise typer.Exit(EXIT_NO)
 
 
+@app.command()
+def kill(what: Part, name: LabName = None) -> None:
+    """Kill the controller, the nats-server, or the agent of a host, at once (SIGKILL). `ovsnet lab start` undoes it.
+
+    Examples: ovsnet lab kill controller · ovsnet lab kill hv1
+    """
+    lab = _lab(name)
+    if what == "controller":
+        lab.kill_controller()
+    elif what == "nats":
+        lab.kill_nats()
+    else:
+        lab.kill_agent(what)
+
+
+@app.command()
+def start(what: Part, name: LabName = None) -> None:
+    """Start the controller, the nats-server, or the agent of a host, if it does not run.
+
+    Examples: ovsnet lab start nats · ovsnet lab start hv1
+    """
+    lab = _lab(name)
+    if what == "controller":
+        lab.start_controller()
+    elif what == "nats":
+        lab.start_nats()
+    else:
+        lab.start_agent(what)
+
+
+@app.command()
+def partition(host: HostName, name: LabName = None) -> None:
+    """Cut a host off from the control plane. Its tenants' packets go on; `ovsnet lab heal` connects it again.
+
+    Example: ovsnet lab partition hv1
+    """
+    _lab(name).partition(host)
+
+
+@app.command()
+def heal(host: HostName, name: LabName = None) -> None:
+    """Connect a host to the control plane again.
+
+    Example: ovsnet lab heal hv1
+    """
+    _lab(name).heal(host)
+
+
+@app.command(name="power-off")
+def power_off(host: HostName, name: LabName = None) -> None:
+    """Take a host's power: processes, workloads and flows are gone at once, its disk stays.
+
+    Example: ovsnet lab power-off hv1
+    """
+    _lab(name).power_off(host)
+
+
+@app.command(name="power-on")
+def power_on(host: HostName, name: LabName = None) -> None:
+    """Start a host that is off, from its disk. Its ports stay down until their placements are confirmed.
+
+    Example: ovsnet lab power-on hv1
+    """
+    _lab(name).power_on(host)
+
+
 def _running() -> str:
     """The name of the only lab that runs. Raises UserError if there are none or several."""
     from ovsnet.errors import UserError
@@ -163,6 +247,9 @@ def _print_status(seen: dict[str, Any]) -> None:
     for name, port in seen["ports"].items():
         ports.add_row(name, port["host"], port["mac"], " ".join(port["addresses"]))
     out.print(hosts, "", ports)
+    if seen["control"]:
+        running = " · ".join(f"{what} {pid or '-'}" for what, pid in seen["control"].items())
+        out.print(f"\ntransport {seen['transport']}: {running}", markup=False)
     for problem in seen["problems"]:
         out.print(problem, style="red", markup=False)
     if seen["problems"]:

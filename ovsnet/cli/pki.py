@@ -260,6 +260,7 @@ def nats_command(
     max_payload: Annotated[
         int | None, typer.Option("--max-payload", min=65536, max=64 << 20, help="Bytes; at first 1 MiB.")
     ] = None,
+    prefix: Annotated[str | None, typer.Option("--prefix", help="What subjects begin with; at first ovsnet.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the nats-server configuration: every certificate that the directory holds, and what its holder may do.
@@ -271,7 +272,8 @@ def nats_command(
     from ovsnet.pki.natsfile import configure
 
     with _writing(folder) as directory:
-        path, users = configure(directory, server, listen=listen, tls_dir=tls_dir, max_payload=max_payload)
+        options = {"listen": listen, "tls_dir": tls_dir, "prefix": prefix}
+        path, users = configure(directory, server, max_payload=max_payload, **options)
     if as_json:
         print_json({"path": str(path), "users": users})
         return

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ovsnet.errors import UserError
+from ovsnet.lab import control, management, netns
 from ovsnet.lab import host as hosts
-from ovsnet.lab import netns
 from ovsnet.lab import workload as workloads
 from ovsnet.lab.record import Record
 from ovsnet.lab.topology import HostSpec, Topology, WorkloadSpec, marker, prefix
@@ -51,6 +51,7 @@ def in_parallel(step: str, work: Callable[[_T], object], items: Sequence[_T], pr
 def refuse_foreign(lab: str, wanted: Topology) -> None:
     """Raise UserError when a namespace that the lab would make exists and is not the lab's."""
     every = [wanted.underlay, *(h.netns for h in wanted.hosts.values()), *(w.netns for w in wanted.workloads.values())]
+    every += [wanted.control.netns] if wanted.control else []
     for name in set(every) & set(netns.names(prefix(lab))):
         if not netns.is_placeholder(name) and netns.marker_of(name) != marker(lab):
             raise UserError(f"namespace {name} is not this lab's: remove it, or choose another --name.")
@@ -84,13 +85,22 @@ def converge(record: Record, wanted: Topology, progress: Progress) -> list[str]:
     now = record.topology
     record.pending = sorted({*record.pending, *change.names})
     record.topology = Topology(
-        wanted.lab, wanted.underlay, wanted.mtu, now.hosts | wanted.hosts, now.workloads | wanted.workloads
+        wanted.lab,
+        wanted.underlay,
+        wanted.mtu,
+        now.hosts | wanted.hosts,
+        now.workloads | wanted.workloads,
+        wanted.control,
     )
     record.write()
     mark = marker(record.name)
     _underlay(wanted, mark)
     in_parallel("removing hosts", hosts.remove, change.remove_hosts, progress)
     restarted: list[str] = []
+    if wanted.control is not None:
+        progress("control plane", 0, 1)
+        restarted += control.bring(wanted.control, wanted.underlay, wanted.hosts.values(), mark)
+        progress("control plane", 1, 1)
     built = {host.name for host in change.build_hosts}
 
     def ready(host: HostSpec) -> None:
@@ -98,6 +108,8 @@ def converge(record: Record, wanted: Topology, progress: Progress) -> list[str]:
             hosts.build(host, wanted.underlay, mark)
         else:
             restarted.extend(f"{host.name}: {what}" for what in hosts.repair(host))
+            if host.management is not None and management.partitioned(wanted.underlay, host.management):
+                management.heal(wanted.underlay, host.management)
         if record.agents and hosts.agent_pid(host) is None:
             hosts.start_agent(host)
             if host.name not in built:
@@ -129,12 +141,13 @@ def _peers(host: HostSpec, wanted: Topology) -> list[str]:
 
 
 def _underlay(wanted: Topology, mark: str) -> None:
-    if netns.has_interface(wanted.underlay, "br0"):
-        return
-    netns.delete(wanted.underlay)
-    netns.create(wanted.underlay, mark)
-    netns.leave_to_switch(wanted.underlay)
-    netns.bridge(wanted.underlay, "br0", mtu=wanted.mtu)
+    if not netns.has_interface(wanted.underlay, "br0"):
+        netns.delete(wanted.underlay)
+        netns.create(wanted.underlay, mark)
+        netns.leave_to_switch(wanted.underlay)
+        netns.bridge(wanted.underlay, "br0", mtu=wanted.mtu)
+    if wanted.control is not None:
+        management.build(wanted.underlay)
 
 
 def _plug_out(wanted: Topology, change: Change) -> None:

@@ -6,14 +6,21 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from ovsnet.agent import deliver as delivering
 from ovsnet.agent.client import AgentClient, AgentError, AgentUnreachable
 from ovsnet.errors import EXIT_UNAVAILABLE, UserError
+from ovsnet.lab import control as controlling
 from ovsnet.lab import host as hosts
 from ovsnet.lab.converge import Progress, in_parallel
-from ovsnet.lab.topology import HostSpec, Topology
+from ovsnet.lab.topology import ControlSpec, HostSpec, Topology, agent_url
 from ovsnet.model import Model
+
+if TYPE_CHECKING:
+    from ovsnet.controller.client import ControllerClient
 
 _POLL = 0.05
 PATIENCE = float(os.environ.get("OVSNET_LAB_PATIENCE", "1"))
@@ -49,18 +56,42 @@ def await_agents(topology: Topology, timeout: float, progress: Progress) -> None
                 return
             except (AgentUnreachable, AgentError) as error:
                 if hosts.agent_pid(host) is None or time.monotonic() > deadline:
-                    raise LabError(f"{host.name}: {error} Its log ends:\n{_log_end(host)}") from None
+                    raise LabError(f"{host.name}: {error} Its log ends:\n{hosts.agent_of(host).log_end()}") from None
             time.sleep(_POLL)
 
     in_parallel("agents", answer, list(topology.hosts.values()), progress)
 
 
-def _log_end(host: HostSpec, lines: int = 5) -> str:
-    try:
-        text = (Path(host.run_dir) / "agent.log").read_text(errors="replace")
-    except OSError as error:
-        return f"({error.strerror})"
-    return "\n".join(text.splitlines()[-lines:]) or "(empty)"
+def controller_client(spec: ControlSpec) -> ControllerClient:
+    """A client of the lab's controller, on its unix socket."""
+    from ovsnet.controller.client import ControllerClient
+
+    return ControllerClient(controlling.socket_of(spec), timeout=_ANSWER)
+
+
+def await_controller(spec: ControlSpec, timeout: float) -> None:
+    """Wait until the controller answers. Raises LabError with the end of its log if it does not."""
+    deadline = time.monotonic() + timeout
+    daemon = controlling.controller_of(spec)
+    while True:
+        try:
+            with controller_client(spec) as client:
+                client.ready()
+            return
+        except UserError as error:
+            if daemon.pid is None or time.monotonic() > deadline:
+                raise LabError(f"the controller: {error} Its log ends:\n{daemon.log_end()}") from None
+        time.sleep(_POLL)
+
+
+def reachable(model: Model, topology: Topology) -> Model:
+    """The model as a controller takes it: with the addresses at which the lab's agents are called."""
+    hosts = {
+        name: msgspec.structs.replace(host, agent=agent_url(topology.hosts[name]))
+        for name, host in model.hosts.items()
+        if name in topology.hosts
+    }
+    return msgspec.structs.replace(model, hosts={**model.hosts, **hosts})
 
 
 def deliver(model: Model, topology: Topology, progress: Progress) -> dict[str, int]:
@@ -92,7 +123,8 @@ def unenforced(topology: Topology, revisions: Mapping[str, int]) -> list[str]:
         found += [f"{host.name}: {fault}" for fault in seen["faults"]]
         if seen["tunnel_ofport"] is None:
             found.append(f"{host.name}: no tunnel port")
-        found += [f"{port['port']} on {host.name}: {port['reason']}" for port in seen["ports"] if port["reason"]]
+        mine = [port for port in seen["ports"] if port["host"] == host.name]  # not those that are only about to come
+        found += [f"{port['port']} on {host.name}: {port['reason']}" for port in mine if port["reason"]]
         for name, vpc in seen["vpcs"].items():
             if vpc["enforced"] != revisions.get(name):
                 found.append(f"{host.name}: VPC {name} is at revision {vpc['enforced']}, not {revisions.get(name)}")

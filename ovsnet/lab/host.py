@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterable
+import uuid
+from collections.abc import Collection, Iterable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 
-from ovsnet.lab import netns
+from ovsnet.lab import management, netns
+from ovsnet.lab.daemon import Daemon
 from ovsnet.lab.ovs import OvsError, OvsInstance
-from ovsnet.lab.topology import HostSpec, WorkloadSpec
+from ovsnet.lab.topology import AGENT_PORT, HostSpec, WorkloadSpec
 
 INTEGRATION = "br-int"
 UPLINK = "uplink"
@@ -29,14 +29,28 @@ def ovs_of(host: HostSpec) -> OvsInstance:
 def build(host: HostSpec, underlay: str, marker: str) -> None:
     """Make the host: namespace, uplink to the underlay, switch, bridges, VTEP. Whatever was there is removed."""
     remove(host)
+    Path(host.run_dir).mkdir(parents=True)
+    _boot(host, underlay, marker)
+
+
+def _boot(host: HostSpec, underlay: str, marker: str) -> None:
+    """Everything of a host up to its agent, from what its disk holds."""
+    _boot_id(host).write_text(f"{uuid.uuid4()}\n")
     netns.create(host.netns, marker)
     netns.quiet_ipv6(host.netns)
     netns.leave_to_switch(host.netns)
     netns.veth(host.netns, UPLINK, underlay, host.uplink, mtu=host.mtu)
     netns.enslave(underlay, host.uplink, "br0")
+    if host.management is not None:
+        management.attach(host.netns, underlay, host.management)
     ovs = ovs_of(host).start()
     add_bridges(ovs, host)
     configure_vtep(host)
+
+
+def _boot_id(host: HostSpec) -> Path:
+    """Tells one boot of the host from another, as /proc/sys/kernel/random/boot_id does on a machine."""
+    return Path(host.run_dir) / "boot-id"
 
 
 def add_bridges(ovs: OvsInstance, host: HostSpec) -> None:
@@ -130,44 +144,73 @@ def plug(host: HostSpec, workloads: Iterable[WorkloadSpec]) -> None:
         ovs_of(host).vsctl(*words[1:])
 
 
-def start_agent(host: HostSpec) -> int:
+def agent_of(host: HostSpec) -> Daemon:
+    """The host's agent, running or not."""
+    return Daemon(host.run_dir, "agent")
+
+
+def start_agent(host: HostSpec, environment: Mapping[str, str] | None = None) -> int:
     """Start the host's agent; returns its process id. It is ready when its socket answers, not yet now."""
     run_dir = Path(host.run_dir)
     command = [sys.executable, "-m", "ovsnet.agent.main", "--host", host.name, "--vtep", host.vtep]
     command += ["--ovsdb", ovs_of(host).db_target, "--bridge", INTEGRATION, "--datapath", host.datapath]
-    command += ["--run-dir", str(run_dir), "--state-dir", str(run_dir / "state")]
-    root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    with netns.inside(host.netns), (run_dir / "agent.log").open("ab") as log:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd="/",
-            env=os.environ | {"PYTHONPATH": path, "OVS_RUNDIR": str(run_dir)},
-            start_new_session=True,
-        )
-    process.returncode = 0  # It outlives us on purpose: no warning when this object goes.
-    (run_dir / "agent.lab-pid").write_text(str(process.pid))
-    return process.pid
+    command += ["--run-dir", str(run_dir), "--state-dir", str(run_dir / "state"), *_reached_by(host)]
+    return agent_of(host).start(host.netns, command, {"OVS_RUNDIR": host.run_dir, **(environment or {})})
+
+
+def _reached_by(host: HostSpec) -> list[str]:
+    """The agent's options for those who tell it something from elsewhere."""
+    if host.management is None:
+        return []
+    tls = Path(host.management.tls_dir)
+    words = ["--listen", f"[{host.management.address}]:{AGENT_PORT}", "--tls-cert", str(tls / "cert.pem")]
+    words += ["--tls-key", str(tls / "key.pem"), "--tls-ca", str(tls / "callers-ca.pem")]
+    return words + bus_options(host.bus, host.management.tls_dir)
+
+
+def bus_options(bus: str, tls_dir: str) -> list[str]:
+    """The options of whoever uses the message bus; ``bus`` is its URL, or empty."""
+    words = ["--nats", bus] if bus else []
+    if bus.startswith("tls:"):
+        for option, file in (("cert", "cert"), ("key", "key"), ("ca", "callers-ca")):
+            words += [f"--nats-{option}", f"{tls_dir}/{file}.pem"]
+    return words
 
 
 def agent_pid(host: HostSpec) -> int | None:
     """The running agent's process id, or ``None``."""
-    try:
-        pid = int((Path(host.run_dir) / "agent.lab-pid").read_text())
-        mine = host.run_dir.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except (OSError, ValueError):
-        return None
-    return pid if mine and netns.alive(pid) else None
+    return agent_of(host).pid
 
 
 def kill_agent(host: HostSpec, sig: int = signal.SIGKILL) -> None:
     """End the agent's main process with a signal and wait until it is gone; flows stay."""
-    pid = agent_pid(host)
-    if pid is not None:
-        netns.end([pid], sig)
+    agent_of(host).kill(sig)
+
+
+def power_off(host: HostSpec) -> None:
+    """Take the host's power: its processes end at once, and with its kernel go interfaces and flows. The disk stays.
+
+    On it are OVSDB's file and what the agent was told; sockets and process ids were in memory.
+    """
+    netns.end(netns.pids_in([host.netns]), signal.SIGKILL)
+    netns.delete(host.netns)
+    for path in Path(host.run_dir).iterdir():
+        if path.suffix in {".pid", ".ctl", ".sock", ".mgmt", ".lab-pid", ".snoop"} or path.is_socket():
+            path.unlink(missing_ok=True)
+
+
+def power_on(host: HostSpec, underlay: str, marker: str) -> None:
+    """Start the host again from its disk: another boot of the machine, with the agent that starts with it.
+
+    Workloads are not plugged in yet. Raises FileNotFoundError when the host was never built.
+    """
+    _boot(host, underlay, marker)
+    start_agent(host)
+
+
+def powered(host: HostSpec) -> bool:
+    """Whether the host has power."""
+    return bool(netns.names(host.netns))
 
 
 def restart_vswitchd(host: HostSpec, sig: int = signal.SIGKILL) -> None:

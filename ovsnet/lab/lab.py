@@ -2,34 +2,60 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ovsnet.agent.client import AgentClient, AgentError, AgentUnreachable
 from ovsnet.errors import UserError
+from ovsnet.lab import control as controlling
 from ovsnet.lab import converge as converging
 from ovsnet.lab import host as hosts
-from ovsnet.lab import netns, record
+from ovsnet.lab import management, netns, record, removal
+from ovsnet.lab import workload as workloads
 from ovsnet.lab.converge import Progress, converge, refuse_foreign
-from ovsnet.lab.deliver import PATIENCE, LabError, await_agents, await_enforced, client_of, deliver, unenforced
+from ovsnet.lab.deliver import (
+    PATIENCE,
+    LabError,
+    await_agents,
+    await_controller,
+    await_enforced,
+    client_of,
+    controller_client,
+    deliver,
+    unenforced,
+)
 from ovsnet.lab.matrix import Matrix, Result
 from ovsnet.lab.ovs import OvsInstance
-from ovsnet.lab.topology import HostSpec, Topology, WorkloadSpec, lab_dir, marker, prefix, topology
+from ovsnet.lab.removal import down, require_root
+from ovsnet.lab.signals import ignoring_interrupts, interruptible, uninterruptible
+from ovsnet.lab.topology import (
+    BUS_PORT,
+    Attachment,
+    ControlSpec,
+    HostSpec,
+    Topology,
+    Transport,
+    WorkloadSpec,
+    lab_dir,
+    marker,
+    prefix,
+    topology,
+)
 from ovsnet.model.names import resolve_port
 from ovsnet.model.types import Model
 
+__all__ = ["Lab", "down"]
+
+if TYPE_CHECKING:
+    from ovsnet.controller.client import ControllerClient
+
 _ANSWER_WITHIN = 60.0 * PATIENCE
 _ENFORCE_WITHIN = 30.0 * PATIENCE
-_REMOVALS = 5
+_WITH_ONE = "Bring one up with --transport controller or nats."
 
 
 def _silent(step: str, done: int, total: int) -> None:
@@ -64,36 +90,49 @@ class Lab:
         name: str | None = None,
         *,
         datapath: str = "netdev",
+        transport: Transport = "direct",
+        tls: bool = True,
         agents: bool = True,
         progress: Progress = _silent,
     ) -> Lab:
         """Bring a lab up, or an existing one to a changed model; what is unchanged is not restarted.
 
         ``model`` is complete (ids, MACs, IPs and VNIs assigned); ``name`` defaults to the model's. ``datapath`` is
-        ``netdev`` (user space) or ``system`` (the kernel's). ``agents=False`` gives bare switches without flows.
+        ``netdev`` (user space) or ``system`` (the kernel's). ``transport`` says who tells the agents: ``direct`` (the
+        lab itself), ``controller`` (one that calls them) or ``nats`` (one that publishes on a bus; with
+        ``tls=False`` the bus takes anybody). ``agents=False`` gives bare switches without flows.
         ``progress(step, done, total)`` is called from this thread. On failure and Ctrl-C a new lab is removed and an
-        existing one brought back. Raises UserError: not root, a bad or busy name, a namespace in the way; LabError when
-        an agent does not start, or (the lab is left as it is, to be looked at) does not enforce the model in time.
+        existing one brought back. Raises UserError: not root, a bad or busy name, a namespace in the way, no
+        nats-server; LabError when an agent or the controller does not start, or (the lab is left as it is, to be looked
+        at) does not enforce the model in time.
         """
         name = name or model.name
-        _require_root()
-        wanted = topology(model, name, datapath)
-        with record.locked(name), _interruptible():
+        require_root()
+        wanted = topology(model, name, datapath, transport, tls=tls)
+        controlling.require(transport)
+        with record.locked(name), interruptible():
             before = record.read(name)
             if before is not None and before.datapath != datapath:
                 raise UserError(f"lab {name} runs on datapath {before.datapath}: take it down before you change that.")
+            if before is not None and before.transport != transport:
+                raise UserError(f"lab {name} has transport {before.transport}: take it down before you change that.")
             refuse_foreign(name, wanted)
             now = before or record.Record(
-                name=name, datapath=datapath, agents=agents, model=model, topology=_nothing(wanted)
+                name=name,
+                datapath=datapath,
+                transport=transport,
+                agents=agents,
+                model=model,
+                topology=_nothing(wanted),
             )
             old_model, old_topology = now.model, now.topology
             now.model = model
             try:
                 _bring(now, wanted, progress)
             except BaseException as error:
-                with _uninterruptible():
+                with uninterruptible():
                     if before is None:
-                        _remove(name)
+                        removal.remove(name)
                     else:
                         now.model = old_model
                         _bring(now, old_topology, _silent)
@@ -145,7 +184,7 @@ class Lab:
         except OSError as error:
             print(f"{argv[0]}: {error.strerror}", file=sys.stderr)  # noqa: T201
             return 127 if isinstance(error, FileNotFoundError) else 126
-        with _ignoring_interrupts():
+        with ignoring_interrupts():
             code = process.wait()
         return code if code >= 0 else 128 - code
 
@@ -175,10 +214,10 @@ class Lab:
         """The Open vSwitch of a host."""
         return hosts.ovs_of(self.host(host))
 
-    def start_agent(self, host: str) -> int:
-        """Start the agent of a host if it does not run; returns its process id."""
+    def start_agent(self, host: str, environment: Mapping[str, str] | None = None) -> int:
+        """Start the agent of a host if it does not run, with more environment if given; returns its process id."""
         spec = self.host(host)
-        return hosts.agent_pid(spec) or hosts.start_agent(spec)
+        return hosts.agent_pid(spec) or hosts.start_agent(spec, environment)
 
     def kill_agent(self, host: str, sig: int = signal.SIGKILL) -> None:
         """End the agent of a host with a signal; its flows stay."""
@@ -187,6 +226,76 @@ class Lab:
     def restart_vswitchd(self, host: str, sig: int = signal.SIGKILL) -> None:
         """Kill ovs-vswitchd of a host and start it again."""
         hosts.restart_vswitchd(self.host(host), sig)
+
+    def power_off(self, host: str) -> None:
+        """Take a host's power: its processes and workloads end at once, flows are gone, the disk stays."""
+        spec = self.host(host)
+        hosts.power_off(spec)
+        netns.end(netns.pids_in([workload.netns for workload in self._workloads_on(host)]), signal.SIGKILL)
+
+    def power_on(self, host: str) -> None:
+        """Start a host that is off, from its disk, with its agent; then its workloads are plugged in as they were."""
+        spec, mark = self.host(host), marker(self.name)
+        if hosts.powered(spec):
+            raise UserError(f"{host} has power. Take it first: ovsnet lab power-off {host}")
+        hosts.power_on(spec, self.topology.underlay, mark)
+        for workload in self._workloads_on(host):
+            workloads.build(workload, spec.netns, mark)
+        hosts.plug(spec, self._workloads_on(host))
+
+    def _workloads_on(self, host: str) -> list[WorkloadSpec]:
+        return [workload for workload in self.topology.workloads.values() if workload.host == host]
+
+    def partition(self, host: str) -> None:
+        """Cut a host off from the control plane; its tenants' packets go on. Raises UserError without a controller."""
+        management.partition(self.topology.underlay, self._attachment(host))
+
+    def heal(self, host: str) -> None:
+        """Connect a host to the control plane again. Raises UserError in a lab without a controller."""
+        management.heal(self.topology.underlay, self._attachment(host))
+
+    def _attachment(self, host: str) -> Attachment:
+        found = self.host(host).management
+        if found is None:
+            raise UserError(f"lab {self.name} has no controller and so no management network. {_WITH_ONE}")
+        return found
+
+    @property
+    def control(self) -> ControlSpec:
+        """Where controller and message bus live. Raises UserError in a lab without a controller."""
+        if self.topology.control is None:
+            raise UserError(f"lab {self.name} has no controller. {_WITH_ONE}")
+        return self.topology.control
+
+    def controller(self) -> ControllerClient:
+        """A client of the controller, with all rights. Raises UserError in a lab without one."""
+        return controller_client(self.control)
+
+    def start_controller(self, environment: Mapping[str, str] | None = None) -> int:
+        """Start the controller if it does not run, and wait until it answers; returns its process id."""
+        pid = controlling.controller_of(self.control).pid or controlling.start_controller(self.control, environment)
+        await_controller(self.control, _ANSWER_WITHIN)
+        return pid
+
+    def kill_controller(self, sig: int = signal.SIGKILL) -> None:
+        """End the controller with a signal; hosts go on with what they were told."""
+        controlling.controller_of(self.control).kill(sig)
+
+    def start_nats(self, port: int = BUS_PORT) -> int:
+        """Start the nats-server if it does not run; returns its process id.
+
+        With another ``port``, hosts and controller, who call the usual one, reach it through whatever listens there.
+        """
+        return controlling.bus_of(self._with_bus()).pid or controlling.start_bus(self.control, port)
+
+    def kill_nats(self, sig: int = signal.SIGKILL) -> None:
+        """End the nats-server with a signal."""
+        controlling.bus_of(self._with_bus()).kill(sig)
+
+    def _with_bus(self) -> ControlSpec:
+        if self.control.transport != "nats":
+            raise UserError(f"lab {self.name} has no message bus. Bring one up with --transport nats.")
+        return self.control
 
     def status(self) -> dict[str, Any]:
         """What runs: ``hosts`` by name (processes, paths) and ``ports`` by ``VPC/PORT``; ``healthy``: nothing died."""
@@ -208,11 +317,18 @@ class Lab:
         problems += [
             f"{name}: {fault}" for name, one in found_hosts.items() if not one["dead"] for fault in one["faults"]
         ]
+        problems += [
+            f"{name}: cut off from the control plane" for name, one in found_hosts.items() if one["partitioned"]
+        ]
         problems += [f"{name}: its workload is gone" for name, one in ports.items() if not one["present"]]
         problems += [f"{name}: was not finished" for name in self._record.pending]
+        plane = self._control_status()
+        problems += [f"{what} does not run" for what, pid in plane.items() if pid is None]
         return {
             "name": self.name,
             "datapath": self._record.datapath,
+            "transport": self._record.transport,
+            "control": plane,
             "directory": str(lab_dir(self.name)),
             "underlay": self.topology.underlay,
             "healthy": not problems,
@@ -220,6 +336,15 @@ class Lab:
             "hosts": found_hosts,
             "ports": ports,
         }
+
+    def _control_status(self) -> dict[str, int | None]:
+        """The process ids of the control plane, by program; ``None`` for one that does not run."""
+        if self.topology.control is None:
+            return {}
+        found = {"controller": controlling.controller_of(self.control).pid}
+        if self.control.transport == "nats":
+            found["nats-server"] = controlling.bus_of(self.control).pid
+        return found
 
     def _agent_status(self, spec: HostSpec) -> dict[str, Any]:
         """``revision``: the highest that the host enforces (0: none); ``vpcs``: what it was told, and enforces."""
@@ -236,6 +361,7 @@ class Lab:
 
     def _host_status(self, spec: HostSpec) -> dict[str, Any]:
         ovs = hosts.ovs_of(spec)
+        powered = hosts.powered(spec)
         pids = {"ovsdb-server": ovs.ovsdb_pid, "ovs-vswitchd": ovs.vswitchd_pid}
         if self._record.agents:
             pids["agent"] = hosts.agent_pid(spec)
@@ -248,59 +374,13 @@ class Lab:
             "vswitchd_pid": pids["ovs-vswitchd"],
             "ovsdb_pid": pids["ovsdb-server"],
             **self._agent_status(spec),
-            "dead": [what for what, pid in pids.items() if pid is None],
+            "powered": powered,
+            "management": spec.management.address if spec.management else None,
+            "partitioned": bool(
+                spec.management and powered and management.partitioned(self.topology.underlay, spec.management)
+            ),
+            "dead": [what for what, pid in pids.items() if pid is None] if powered else ["the host"],
         }
-
-
-def down(name: str) -> list[str]:
-    """Remove everything of a lab, also one whose record is lost or torn; returns names that were left alone.
-
-    Those are namespaces that have a name of this lab and not its marker. Raises UserError: not root, a busy lab, no
-    such lab.
-    """
-    _require_root()
-    with record.locked(name):
-        if not lab_dir(name).exists() and not netns.names(prefix(name)):
-            running = ", ".join(record.labs()) or "none"
-            raise UserError(f"no lab is named {name} (running: {running}).")
-        with _uninterruptible():
-            return _remove(name)
-
-
-def _remove(name: str) -> list[str]:
-    """Remove what is the lab's, again while something is left: an interrupted step may still be making it."""
-    for _ in range(_REMOVALS):
-        foreign = _remove_once(name)
-        if not netns.names(prefix(name)) and not lab_dir(name).exists():
-            return []
-        time.sleep(0.2)
-    return foreign
-
-
-def _remove_once(name: str) -> list[str]:
-    every = netns.names(prefix(name))
-    placeholders = [one for one in every if netns.is_placeholder(one)]
-    mine = [one for one in every if one not in placeholders and netns.marker_of(one) == marker(name)]
-    base = lab_dir(name)
-    doomed = set(netns.pids_in(mine)) | _processes_below(base)
-    netns.end(doomed)
-    for one in [*mine, *placeholders]:
-        netns.delete(one)
-    shutil.rmtree(base, ignore_errors=True)
-    return sorted(set(every) - set(mine) - set(placeholders))
-
-
-def _processes_below(base: Path) -> set[int]:
-    """Switches and agents of the lab whose namespace has lost its name: their arguments name the lab's directory."""
-    found = set()
-    inside = f"{base}/h/".encode()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError, ValueError):
-            argv = path.read_bytes().split(b"\0")
-            ours = os.path.basename(argv[0]) in {b"ovs-vswitchd", b"ovsdb-server"} or b"ovsnet.agent.main" in argv
-            if ours and any(inside in word for word in argv):
-                found.add(int(path.parent.name))
-    return found - {os.getpid()}
 
 
 def _bring(now: record.Record, wanted: Topology, progress: Progress) -> None:
@@ -308,56 +388,11 @@ def _bring(now: record.Record, wanted: Topology, progress: Progress) -> None:
     converge(now, wanted, progress)
     if now.agents:
         await_agents(wanted, _ANSWER_WITHIN, progress)
+        if wanted.control is not None:
+            await_controller(wanted.control, _ANSWER_WITHIN)
         now.revisions = deliver(now.model, wanted, progress)
         now.write()
 
 
 def _nothing(wanted: Topology) -> Topology:
     return Topology(wanted.lab, wanted.underlay, wanted.mtu, {}, {})
-
-
-def _require_root() -> None:
-    if os.geteuid():
-        raise UserError("a lab makes network namespaces, which needs root. Run it with sudo.")
-
-
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGTERM roll back as Ctrl-C does."""
-    if not _in_main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    old = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, old)
-
-
-@contextlib.contextmanager
-def _ignoring(*signals: int) -> Iterator[None]:
-    if not _in_main_thread():
-        yield
-        return
-    old = {number: signal.signal(number, signal.SIG_IGN) for number in signals}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
-def _uninterruptible() -> contextlib.AbstractContextManager[None]:
-    return _ignoring(signal.SIGINT, signal.SIGTERM)
-
-
-def _ignoring_interrupts() -> contextlib.AbstractContextManager[None]:
-    return _ignoring(signal.SIGINT)

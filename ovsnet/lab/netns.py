@@ -199,6 +199,12 @@ def unplug(name: str, interface: str) -> None:
                 ip.link("del", index=found[0])
 
 
+def link(name: str, interface: str, *, up: bool) -> None:
+    """Bring an interface of a namespace up, or take it down. Raises OSError if there is none."""
+    with inside(name), IPRoute() as ip:
+        ip.link("set", index=_index(ip, interface), state="up" if up else "down")
+
+
 def has_interface(name: str, interface: str) -> bool:
     """Whether the namespace exists and holds that interface."""
     try:
@@ -246,6 +252,19 @@ def enslave(name: str, interface: str, master: str) -> None:
     """Put an interface into a bridge of its namespace."""
     with inside(name), IPRoute() as ip:
         ip.link("set", index=_index(ip, interface), master=_index(ip, master))
+
+
+def release(name: str, interface: str) -> None:
+    """Take an interface out of its bridge: what arrives there ends there."""
+    with inside(name), IPRoute() as ip:
+        ip.link("set", index=_index(ip, interface), master=0)
+
+
+def master(name: str, interface: str) -> int | None:
+    """The index of the bridge that an interface is in, ``None`` if in none. Raises OSError when there is none."""
+    with inside(name), IPRoute() as ip:
+        found = ip.link("get", index=_index(ip, interface))[0].get_attr("IFLA_MASTER")
+    return int(found) if found else None
 
 
 def leave_to_switch(name: str) -> None:

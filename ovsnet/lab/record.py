@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import msgspec
 
 from ovsnet.errors import UserError
-from ovsnet.lab.topology import Topology, lab_dir, lab_home
+from ovsnet.lab.topology import Topology, Transport, lab_dir, lab_home
 from ovsnet.model.types import Model
 
 
@@ -18,13 +18,15 @@ class Record(msgspec.Struct, kw_only=True):
     """``lab.json``. ``pending`` names the hosts and ports (``VPC/PORT``) that are just being made, changed or removed.
 
     ``topology`` holds everything that exists or may exist; ``model`` is complete (everything assigned); ``revisions``
-    are those last handed to the agents, by VPC; ``agents`` is false for a lab of bare switches.
+    are those last handed to the agents, by VPC; ``agents`` is false for a lab of bare switches. ``transport`` is how
+    the agents are told.
     """
 
     version: int = 1
     name: str
     datapath: str
     agents: bool
+    transport: Transport = "direct"
     model: Model
     topology: Topology
     pending: list[str] = []

@@ -7,6 +7,7 @@ import ipaddress
 import os
 import re
 from pathlib import Path
+from typing import Literal, get_args
 
 import msgspec
 
@@ -14,12 +15,34 @@ from ovsnet.errors import UserError
 from ovsnet.model.types import Model, Network, Port
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+MANAGEMENT = ipaddress.IPv6Network("fd6f:7673:6e65::/64")
+"""The addresses of the management network; it exists inside the lab only."""
+CONTROL = str(MANAGEMENT[1])
+"""The address of the control namespace."""
+AGENT_PORT, BUS_PORT, CONTROLLER_PORT = 7443, 4222, 8443
+"""TCP ports: of the agents' APIs, of the message bus, of the controller's API."""
 _SOCKET_PATH_LIMIT = 107
 _LONGEST_SOCKET = len("/ovs-vswitchd.12345678.ctl")
 
 
+Transport = Literal["direct", "controller", "nats"]
+"""Who tells the agents: the lab itself, a controller that calls them, or a controller over a message bus."""
+TRANSPORTS: tuple[Transport, ...] = get_args(Transport)
+
+
+class Attachment(msgspec.Struct, frozen=True):
+    """A place on the management network: its address, the underlay's end of the link, and its certificates."""
+
+    address: str
+    link: str
+    tls_dir: str
+
+
 class HostSpec(msgspec.Struct, frozen=True):
-    """A hypervisor: its namespace, VTEP, run directory and the underlay's end of its uplink."""
+    """A hypervisor: its namespace, VTEP, run directory and the underlay's end of its uplink.
+
+    ``management`` is ``None`` in a lab without a controller, ``bus`` the URL of the message bus, if there is one.
+    """
 
     name: str
     netns: str
@@ -28,6 +51,19 @@ class HostSpec(msgspec.Struct, frozen=True):
     uplink: str
     mtu: int
     datapath: str
+    management: Attachment | None = None
+    bus: str = ""
+
+
+class ControlSpec(msgspec.Struct, frozen=True):
+    """Where the controller and, with ``nats``, the message bus live; ``bus`` is its URL."""
+
+    netns: str
+    run_dir: str
+    pki_dir: str
+    transport: Transport
+    bus: str
+    management: Attachment
 
 
 class WorkloadSpec(msgspec.Struct, frozen=True):
@@ -56,13 +92,17 @@ class WorkloadSpec(msgspec.Struct, frozen=True):
 
 
 class Topology(msgspec.Struct, frozen=True):
-    """Everything a lab consists of; ``hosts`` by name, ``workloads`` by ``VPC/PORT``."""
+    """Everything a lab consists of; ``hosts`` by name, ``workloads`` by ``VPC/PORT``.
+
+    ``control`` is ``None`` in a lab without a controller.
+    """
 
     lab: str
     underlay: str
     mtu: int
     hosts: dict[str, HostSpec]
     workloads: dict[str, WorkloadSpec]
+    control: ControlSpec | None = None
 
 
 def lab_home() -> Path:
@@ -94,9 +134,13 @@ def short(name: str, length: int) -> str:
     return f"{name[: length - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def topology(model: Model, lab: str, datapath: str) -> Topology:
-    """The lab of a complete model (ids, MACs and IPs assigned). Raises UserError when a path would be too long."""
+def topology(model: Model, lab: str, datapath: str, transport: Transport = "direct", *, tls: bool = True) -> Topology:
+    """The lab of a complete model (ids, MACs and IPs assigned). Raises UserError when a path would be too long.
+
+    Without ``tls`` the message bus takes anybody.
+    """
     base = lab_dir(lab)
+    bus = f"{'tls' if tls else 'nats'}://[{CONTROL}]:{BUS_PORT}" if transport == "nats" else ""
     hosts = {}
     for name, host in model.hosts.items():
         run_dir = base / "h" / short(name, 20)
@@ -104,9 +148,16 @@ def topology(model: Model, lab: str, datapath: str) -> Topology:
             raise UserError(
                 f"{run_dir}: too long for the path of a socket (107 bytes). Set OVSNET_LAB_DIR to a shorter directory."
             )
-        netns = f"{prefix(lab)}host.{name}"
         hosts[name] = HostSpec(
-            name, netns, host.vtep, str(run_dir), _interface("u", name), model.underlay.mtu, datapath
+            name=name,
+            netns=f"{prefix(lab)}host.{name}",
+            vtep=host.vtep,
+            run_dir=str(run_dir),
+            uplink=_interface("u", name),
+            mtu=model.underlay.mtu,
+            datapath=datapath,
+            management=_attachment(base, name) if transport != "direct" else None,
+            bus=bus,
         )
     workloads = {}
     for vpc_name, vpc in model.vpcs.items():
@@ -114,7 +165,31 @@ def topology(model: Model, lab: str, datapath: str) -> Topology:
             if port.host is not None:
                 made = _workload(model, lab, vpc_name, port_name, vpc.networks[port.network], port, datapath)
                 workloads[made.name] = made
-    return Topology(lab, f"{prefix(lab)}underlay", model.underlay.mtu, hosts, workloads)
+    control = _control(lab, transport, bus) if transport != "direct" else None
+    return Topology(lab, f"{prefix(lab)}underlay", model.underlay.mtu, hosts, workloads, control)
+
+
+def agent_url(host: HostSpec) -> str | None:
+    """Where the host's agent is called from elsewhere; ``None`` in a lab without a controller."""
+    return f"https://[{host.management.address}]:{AGENT_PORT}" if host.management else None
+
+
+def _control(lab: str, transport: Transport, bus: str) -> ControlSpec:
+    base = lab_dir(lab)
+    return ControlSpec(
+        netns=f"{prefix(lab)}control",
+        run_dir=str(base / "c"),
+        pki_dir=str(base / "pki"),
+        transport=transport,
+        bus=bus,
+        management=Attachment(CONTROL, _interface("mc", ""), str(base / "pki/callers/controller")),
+    )
+
+
+def _attachment(base: Path, host: str) -> Attachment:
+    """A host's address follows from its name, so that it stays what it is when others come and go."""
+    suffix = int.from_bytes(hashlib.sha256(host.encode()).digest()[:8], "big") | 1 << 63
+    return Attachment(str(MANAGEMENT[suffix]), _interface("m", host), str(base / "pki/hosts" / host))
 
 
 def _workload(model: Model, lab: str, vpc: str, name: str, network: Network, port: Port, datapath: str) -> WorkloadSpec:

@@ -196,8 +196,8 @@ class Directory:
         folder = self.root / identity.folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._write_trust(identity, {one: self.trust_text(one) for one in TRUSTS[identity.kind]})
-        write_file(folder / "key.pem", pair.key)
-        write_file(folder / "cert.pem", pair.certificate, PUBLIC)
+        write_file(folder / "key.pem", pair.key, durable=False)
+        write_file(folder / "cert.pem", pair.certificate, PUBLIC, durable=False)
 
     def _write_trust(self, identity: Identity, texts: dict[Authority, bytes]) -> bool:
         folder, trusted = self.root / identity.folder, TRUSTS[identity.kind]

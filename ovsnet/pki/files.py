@@ -14,8 +14,12 @@ SECRET = 0o600
 PUBLIC = 0o644
 
 
-def write_file(path: Path, data: bytes, mode: int = SECRET) -> None:
-    """Write a file with this mode so that a reader finds the old contents or the new, also after a crash."""
+def write_file(path: Path, data: bytes, mode: int = SECRET, *, durable: bool = True) -> None:
+    """Write a file with this mode so that a reader finds the old contents or the new.
+
+    ``durable``: the new ones are on the disk once this returns, and a crash leaves one or the other. Without it a
+    crash of the machine may leave the file empty: for what is checked when it is read, and can be made anew.
+    """
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
     fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, SECRET)
@@ -23,17 +27,28 @@ def write_file(path: Path, data: bytes, mode: int = SECRET) -> None:
         os.fchmod(file.fileno(), mode)
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
     temporary.rename(path)
+    if durable:
+        _sync_directory(path.parent)
 
 
 def write_changed(path: Path, data: bytes, mode: int = SECRET) -> bool:
-    """As :func:`write_file`, unless the file has these contents already; whether it was written."""
+    """Write a file unless it has these contents already, not durably; whether it was written."""
     with contextlib.suppress(FileNotFoundError):
         if path.read_bytes() == data:
             return False
-    write_file(path, data, mode)
+    write_file(path, data, mode, durable=False)
     return True
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 @contextlib.contextmanager

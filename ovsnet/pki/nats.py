@@ -14,12 +14,9 @@ import msgspec
 from ovsnet.errors import UserError
 from ovsnet.pki.names import FOLDER_OF, NAME, Identity, Kind
 
-IN_ALL = "ovsnet.host.*.in.>"
-"""What is told to hosts, all of them."""
-OUT_ALL = "ovsnet.host.*.out.>"
-"""What hosts report, all of them."""
-INGEST_ALL = "ovsnet.ingest.>"
-"""What callers and clients hand to the controller."""
+PREFIX = "ovsnet"
+"""What every subject of ours begins with, unless the bus is shared and another prefix is chosen."""
+ANY_HOST = "*"
 _QUOTED = json.dumps
 """A string as the configuration takes it: quoted, with the escapes that JSON has."""
 
@@ -35,27 +32,28 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What the nats-server is told besides users.
 
     ``listen`` is ADDRESS:PORT, ``tls_dir`` the directory with ``cert.pem``, ``key.pem`` and ``peers-ca.pem`` on the
-    server's machine, ``max_payload`` the longest message in bytes.
+    server's machine, ``max_payload`` the longest message in bytes, ``prefix`` what subjects begin with.
     """
 
     tls_dir: str
     listen: str = "0.0.0.0:4222"
     max_payload: int = 1 << 20
+    prefix: str = PREFIX
 
 
-def in_subject(host: str) -> str:
-    """The subjects that carry what one host is told."""
-    return f"ovsnet.host.{host}.in.>"
+def in_subject(host: str, prefix: str = PREFIX) -> str:
+    """The subjects that carry what a host is told."""
+    return f"{prefix}.host.{host}.in.>"
 
 
-def out_subject(host: str) -> str:
-    """The subjects that carry what one host reports."""
-    return f"ovsnet.host.{host}.out.>"
+def out_subject(host: str, prefix: str = PREFIX) -> str:
+    """The subjects that carry what a host reports."""
+    return f"{prefix}.host.{host}.out.>"
 
 
-def ingest_subject(name: str) -> str:
+def ingest_subject(name: str, prefix: str = PREFIX) -> str:
     """The subject by which a caller or client hands something to the controller."""
-    return f"ovsnet.ingest.{name}"
+    return f"{prefix}.ingest.{name}"
 
 
 def inbox_prefix(name: str) -> str:
@@ -63,28 +61,30 @@ def inbox_prefix(name: str) -> str:
     return f"_INBOX_{name}"
 
 
-def answerable(subject: str, reply: str) -> bool:
+def answerable(subject: str, reply: str, prefix: str = PREFIX) -> bool:
     """Whether the controller may answer a message of ``subject`` at ``reply``: in its sender's own inbox only.
 
     A sender chooses its reply subject, and the server does not hold it to the sender's permissions. Whoever answered
     at any subject would lend its own permissions to the sender, for instance to write to a host.
     """
-    name = subject.removeprefix("ovsnet.ingest.")
+    name = subject.removeprefix(ingest_subject("", prefix))
     if name == subject or not NAME.fullmatch(name) or not reply.startswith(f"{inbox_prefix(name)}."):
         return False
     return all(token and not set(token) & set("*> \t\r\n") for token in reply.split("."))
 
 
-def permissions(identity: Identity, inboxes: Iterable[str] = ()) -> Permissions:
+def permissions(identity: Identity, inboxes: Iterable[str] = (), prefix: str = PREFIX) -> Permissions:
     """What an identity may do on the bus; ``inboxes`` are the names whose requests a publisher answers."""
     name = identity.name
     match identity.kind:
         case Kind.HOST:
-            return Permissions((out_subject(name),), (in_subject(name),))
+            return Permissions((out_subject(name, prefix),), (in_subject(name, prefix),))
         case Kind.PUBLISHER:
-            return Permissions((IN_ALL, *(f"{inbox_prefix(one)}.>" for one in inboxes)), (OUT_ALL, INGEST_ALL))
+            answers = (f"{inbox_prefix(one)}.>" for one in inboxes)
+            reads = (out_subject(ANY_HOST, prefix), ingest_subject(">", prefix))
+            return Permissions((in_subject(ANY_HOST, prefix), *answers), reads)
         case Kind.CALLER | Kind.CLIENT:
-            return Permissions((ingest_subject(name),), (f"{inbox_prefix(name)}.>",))
+            return Permissions((ingest_subject(name, prefix),), (f"{inbox_prefix(name)}.>",))
         case Kind.SERVER:
             return Permissions()
 
@@ -98,7 +98,7 @@ def server_configuration(identities: Iterable[Identity], options: ServerOptions)
     users = sorted(one for one in identities if one.kind is not Kind.SERVER)
     check_senders(users)
     inboxes = sorted({one.name for one in users if one.kind in {Kind.CALLER, Kind.CLIENT}})
-    rows = [_user(one, permissions(one, inboxes)) for one in users]
+    rows = [_user(one, permissions(one, inboxes, options.prefix)) for one in users]
     tls = {part: _QUOTED(f"{options.tls_dir}/{part}.pem") for part in ("cert", "key", "peers-ca")}
     lines = [
         "# Written by 'ovsnet pki nats'; changes made here are lost when it runs again.",
@@ -141,5 +141,5 @@ def _user(identity: Identity, may: Permissions) -> str:
 
 
 def _nobody() -> str:
-    """A user that no certificate maps to: with an empty list the server would map nobody and let everybody in."""
+    """A user that no certificate maps to: with no users at all, the server lets in every valid certificate."""
     return f"{{user: {_QUOTED('ovsnet:nobody')}}}"

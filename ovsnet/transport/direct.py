@@ -31,9 +31,9 @@ BACKOFF = (0.2, 2.0)
 CONNECT_WITHIN = 2.0
 ANSWER_WITHIN = 30.0
 SILENT = 6.0
-"""Seconds without a sign of life on the stream of events, which beats every two, after which a host is gone."""
+"""Seconds without a sign of life on the stream of reports, which beats every two, after which a host is gone."""
 LONGEST_EVENT = 4 << 20
-"""Bytes of one report in the stream of events."""
+"""Bytes of one report in the stream of reports."""
 UNACKNOWLEDGED = 3000
 """Milliseconds that sent data may stay unacknowledged before the connection is given up (TCP_USER_TIMEOUT)."""
 OUT_OF_STEP = frozenset({"revision-gap", "stale-revision", "unknown-vpc", "revision-reused"})
@@ -81,7 +81,7 @@ class Direct:
     async def start(self) -> None:
         """Begin to connect to every host; returns at once."""
         self._loop = asyncio.get_running_loop()
-        self.follow()
+        self._follow()
 
     async def stop(self) -> None:
         """End all links; what was not told is told after the next start."""
@@ -89,7 +89,15 @@ class Direct:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def follow(self) -> None:
-        """Take note of hosts that are new, gone, or called elsewhere now."""
+        """Take note of hosts that are new, gone, or called elsewhere now; from any thread."""
+        assert self._loop is not None, "start first"
+        self._loop.call_soon_threadsafe(self._follow)
+
+    def flush(self) -> bool:
+        """True: each link begins with what its host lacks, so nothing depends on what waits here."""
+        return True
+
+    def _follow(self) -> None:
         wanted = {host: self.feed.address(host) for host in self.feed.hosts()}
         for host, link in list(self._links.items()):
             if wanted.get(host) != link.address:
@@ -99,10 +107,11 @@ class Direct:
                 link = self._links[host] = _Link(host, address)
                 link.task = asyncio.ensure_future(self._keep(link))
 
-    def send(self, message: HostMessage, hosts: Iterable[str]) -> None:
+    def send(self, message: HostMessage, hosts: Iterable[str]) -> bool:
         """Tell hosts a transaction, after all that they were told before; from any thread."""
         assert self._loop is not None, "start first"
         self._loop.call_soon_threadsafe(self._enqueue, message, list(hosts))
+        return True
 
     def traffic(self) -> Mapping[str, Traffic]:
         """What was sent, by host."""
@@ -133,6 +142,9 @@ class Direct:
                 self.feed.reachable(link.host, f"{exc}" or type(exc).__name__)
                 if not isinstance(exc, RefusedError) and link.told:
                     link.told, pause = {}, shortest
+            except Exception:
+                log.exception("the link to host %s failed; it begins anew", link.host)
+                self.feed.reachable(link.host, "the link failed; the controller's log says why")
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(longest, pause * 2)
 
@@ -177,7 +189,7 @@ class Direct:
             waiting.cancel()
         if listener.done():
             listener.result()
-            raise aiohttp.ClientConnectionError("the stream of events has ended")
+            raise aiohttp.ClientConnectionError("the stream of reports has ended")
         return bool(link.queue)
 
     async def _catch_up(self, link: _Link, session: aiohttp.ClientSession) -> None:
@@ -242,7 +254,7 @@ class Direct:
     async def _listen(self, link: _Link, session: aiohttp.ClientSession) -> None:
         """Follow the host's reports until the stream ends."""
         timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_WITHIN, sock_read=SILENT)
-        async with session.get("/v1/events?kind=report", timeout=timeout, server_hostname=link.host) as response:
+        async with session.get("/v1/reports", timeout=timeout, server_hostname=link.host) as response:
             if response.status != 200:
                 raise RefusedError(_reason(await response.read(), response.status))
             async for line in response.content:

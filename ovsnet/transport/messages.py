@@ -42,31 +42,36 @@ class ChangeMessage(Message, frozen=True, kw_only=True):
     """To a host: operations that become true together. ``tx`` names the transaction, for logs and proofs.
 
     ``answers`` is the ``id`` of the hello that this answers; then ``items`` bring the host to all that concerns it.
+    ``source`` is the owner of the states that it speaks of; "" says nothing about that.
     """
 
     tx: str
     items: tuple[Item, ...] = ()
     answers: str = ""
+    source: str = ""
 
 
 class HeadsMessage(Message, frozen=True, kw_only=True):
     """To a host, every few seconds: each VPC that concerns it, with ``[revision, digest]``.
 
     A host that holds something else says hello, after a random share of ``spread`` seconds. ``source`` is the owner of
-    the states that it speaks of: what a host holds of other owners is none of its business. ``run`` is another one
-    whenever the publisher has started anew and knows of no report yet: the host then reports in full.
+    the states that it speaks of: what a host holds of other owners is none of its business. A digest may be "": then
+    only revisions are compared. ``instance`` is another one each time that the publisher starts: it knows nothing of
+    its hosts then, so each sends a full report.
     """
 
     source: str
-    run: str = ""
     vpcs: dict[str, tuple[int, str]]
     spread: float = 0.0
+    instance: str = ""
 
 
 class HelloMessage(Message, frozen=True, kw_only=True):
-    """From a host: what it holds. It asks for whatever differs.
+    """From a host: what it holds of a ``source``'s states. It asks for whatever differs.
 
-    ``speaks``: the versions of the protocol that it understands; ``boot``: an id that changes when the machine starts.
+    With ``source`` "" the host does not know yet whose states it is to follow, and lists all that it holds: it is to
+    be told what it lacks, and nothing is to be withdrawn. ``speaks``: the versions of the protocol that it understands;
+    ``boot``: an id that changes when the machine starts.
     """
 
     id: str
@@ -74,7 +79,8 @@ class HelloMessage(Message, frozen=True, kw_only=True):
     vtep: str
     boot: str
     reason: str
-    speaks: tuple[int, ...] = (PROTOCOL,)
+    source: str = ""
+    speaks: tuple[int, ...]
     vpcs: dict[str, tuple[int, str]] = {}
 
 

@@ -11,6 +11,7 @@ from ovsnet.errors import ModelError, UserError
 from ovsnet.model import canonical_state, check_states
 from ovsnet.model.types import Port, RemoteEndpoint, VpcState
 from ovsnet.transport.changes import Operation, Patch, Put, Withdraw, patched
+from ovsnet.transport.digest import digest_text, patched_sum, state_sum
 
 
 class ConflictError(UserError):
@@ -86,12 +87,20 @@ class HostView:
         self._indexes: dict[str, _Index] = {}
         self._port_ids: dict[str, tuple[str, str]] = {}
         self._vnis: dict[int, str] = {}
+        self._sums: dict[str, tuple[VpcState, int]] = {}
         for state in self.states.values():
             self._register(state)
 
     def port_of(self, iface_id: str) -> tuple[str, str] | None:
         """The VPC and the name of the port that has this id."""
         return self._port_ids.get(iface_id)
+
+    def digest(self, state: VpcState) -> str:
+        """The digest of a state that is held; from any thread. After a change it costs what the change touched."""
+        known = self._sums.get(state.name)
+        if known is None or known[0] is not state:
+            known = self._sums[state.name] = (state, state_sum(state))
+        return digest_text(known[1])
 
     def check(self, operations: Iterable[Operation], *, adopt: bool = False) -> Change:
         """What operations would lead to; changes nothing.
@@ -122,6 +131,7 @@ class HostView:
                 last = change.states[operation.vpc]
                 if last is None or last.revision != operation.revision:
                     last = patched(states[operation.vpc], operation)
+                self._add_up(states[operation.vpc], operation, last)
                 states[operation.vpc] = last
         for vpc in whole:
             self._forget(vpc, states.pop(vpc, None))
@@ -186,7 +196,7 @@ class HostView:
         """As much of the state afterwards as the check of a narrow change needs."""
         brings = _nics(patch).values()
         hosts = before.hosts | {name: vtep for name, vtep in patch.hosts.items() if vtep is not None}
-        wanted = {host for nic in brings if isinstance(nic, Port) for host in (nic.host, nic.moving_to) if host}
+        wanted = {host for nic in brings if isinstance(nic, Port) for host in nic.hosts}
         networks = before.networks
         if wanted <= hosts.keys() and all(nic.network in networks for nic in brings):
             networks = {nic.network: networks[nic.network] for nic in brings}
@@ -246,6 +256,11 @@ class HostView:
             if network is not None:
                 self._vnis[network.vni or 0] = patch.vpc
 
+    def _add_up(self, before: VpcState, patch: Patch, after: VpcState) -> None:
+        known = self._sums.get(patch.vpc)
+        if known is not None and known[0] is before:
+            self._sums[patch.vpc] = (after, patched_sum(known[1], before, patch))
+
     def _register(self, state: VpcState) -> None:
         for name, port in state.ports.items():
             self._register_port(state.name, name, port)
@@ -264,6 +279,7 @@ class HostView:
 
     def _forget(self, vpc: str, state: VpcState | None) -> None:
         self._indexes.pop(vpc, None)
+        self._sums.pop(vpc, None)
         if state is None:
             return
         for name, port in state.ports.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import signal
@@ -96,10 +97,15 @@ class Bus:
         command = ["nats-server", "-c", str(self.configuration), "--ports_file_dir", str(self._ports)]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(command, stderr=log, stdout=log)
-        self._wait("Server is ready")
-        found = json.loads(_until(lambda: next(self._ports.glob("*.ports"), None)).read_text())
-        self.port = int(found["nats"][0].rpartition(":")[2])
+        self.port = _until(self._listening)
         return self
+
+    def _listening(self) -> int | None:
+        """The port in the server's file of ports, once that is there and whole."""
+        for path in self._ports.glob("*.ports"):
+            with contextlib.suppress(json.JSONDecodeError):
+                return int(json.loads(path.read_text())["nats"][0].rpartition(":")[2])
+        return None
 
     def close(self) -> None:
         if self._process is not None:
@@ -141,9 +147,6 @@ class Bus:
             **options,
         )
         return peer
-
-    def _wait(self, text: str) -> None:
-        _until(lambda: text in self.log.read_text())
 
 
 def _until(condition: Any, timeout: float = 10.0) -> Any:

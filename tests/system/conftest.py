@@ -17,6 +17,8 @@ from ovsnet.lab.lab import Lab, down
 from ovsnet.model import Lock, assign, load
 from ovsnet.model.types import Host, Model, Network, Port, Subnet, Vpc
 from tests.system.evidence import evidence, labs_of
+from tests.system.faults import World
+from tests.system.faults import cloud as cloud_of_three
 
 _numbers = itertools.count(1)
 
@@ -36,6 +38,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = outcome.get_result()
     if report.when == "call" and report.failed:
         used = list(getattr(item, "funcargs", {}).values())
+        used += [one.lab for one in used if isinstance(one, World)]
         labs = [one for one in used if isinstance(one, Lab)]
         report.sections += evidence([*used, *(labs_of([item.funcargs.get("lab_name")]) if not labs else [])])
 
@@ -71,6 +74,17 @@ def temporary_lab(model: Model) -> Iterator[Lab]:
     name = f"t{os.getpid()}-{next(_numbers)}"
     try:
         yield Lab.up(model, name)
+    finally:
+        with contextlib.suppress(UserError):
+            down(name)
+
+
+@pytest.fixture(scope="module", params=["controller", "nats"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """A cloud of three hosts with a controller that calls them, or one that publishes on a bus."""
+    name = f"t{os.getpid()}-{next(_numbers)}"
+    try:
+        yield World(Lab.up(cloud_of_three(), name, transport=request.param))
     finally:
         with contextlib.suppress(UserError):
             down(name)

@@ -12,7 +12,6 @@ import msgspec
 import pytest
 
 from ovsnet.agent.api import agent_api
-from ovsnet.agent.digests import Digests
 from ovsnet.agent.observe import LocalPorts
 from ovsnet.errors import UserError
 from ovsnet.http import openapi
@@ -136,24 +135,23 @@ def test_metrics_from_a_table() -> None:
 
 
 def test_digests_follow_changes_and_equal_those_computed_anew() -> None:
-    view, digests = HostView("hv1", {}), Digests()
+    view = HostView("hv1", {})
     local = LocalPorts("hv1", [])
 
     def tell(*operations: Any) -> None:
         change = view.check(operations)
         view.commit(change)
-        digests.follow(change, view.states)
         local.follow(change)
         for name, one in view.states.items():
-            assert digests.of(one) == digest_text(state_sum(one))
+            assert view.digest(one) == digest_text(state_sum(one))
             wanted = {key: port for key, port in one.ports.items() if port.host == "hv1"}
             assert local.by_vpc[name] == wanted
         assert local.by_vpc.keys() == view.states.keys()
 
     tell(Put(state()))
-    before = digests.of(view.states["shop"])
+    before = view.digest(view.states["shop"])
     tell(Patch(vpc="shop", previous=1, revision=2, ports={"p2": None, "p9": port("shop", 9, "hv1")}))
-    assert digests.of(view.states["shop"]) != before
+    assert view.digest(view.states["shop"]) != before
     tell(
         Patch(vpc="shop", previous=2, revision=3, ports={"p8": port("shop", 8, "hv1")}),
         Patch(vpc="shop", previous=3, revision=4, ports={"p8": None, "p1": port("shop", 1, "hv2")}),
@@ -163,18 +161,17 @@ def test_digests_follow_changes_and_equal_those_computed_anew() -> None:
             vpc="shop", previous=4, revision=5, ports={"p2": port("shop", 2), "p1": port("shop", 1, "hv1"), "p9": None}
         )
     )
-    assert digests.of(view.states["shop"]) == before, "the same contents, by another way"
+    assert view.digest(view.states["shop"]) == before, "the same contents, by another way"
     tell(Withdraw("shop"), Put(state("club", vni=6001)))
 
 
 def test_a_patch_costs_no_whole_digest(monkeypatch: pytest.MonkeyPatch) -> None:
-    view, digests = HostView("hv1", {"shop": state(remote=20)}), Digests()
-    digests.of(view.states["shop"])
-    monkeypatch.setattr("ovsnet.agent.digests.state_sum", lambda _: pytest.fail("the whole state was hashed"))
+    view = HostView("hv1", {"shop": state(remote=20)})
+    view.digest(view.states["shop"])
+    monkeypatch.setattr("ovsnet.transport.view.state_sum", lambda _: pytest.fail("the whole state was hashed"))
     change = view.check([Patch(vpc="shop", previous=1, revision=2, ports={"p2": None})])
     view.commit(change)
-    digests.follow(change, view.states)
-    assert digests.of(view.states["shop"]) == digest_text(state_sum(view.states["shop"]))
+    assert view.digest(view.states["shop"]) == digest_text(state_sum(view.states["shop"]))
 
 
 def test_the_document_is_openapi_and_its_schemas_are_sound() -> None:

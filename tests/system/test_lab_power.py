@@ -1,0 +1,63 @@
+"""A host of the lab without power, and with it again: what is gone is gone, what was on its disk is there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ovsnet.errors import UserError
+from ovsnet.lab import netns
+from ovsnet.lab.host import INTEGRATION
+from ovsnet.lab.lab import Lab
+from ovsnet.model import Model
+from tests.agent_kit import until
+from tests.system.test_lab_lifecycle import left_of
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(90)]
+
+
+def test_a_host_without_power_and_with_it_again(lab_name: str, cloud: Model) -> None:
+    lab = Lab.up(cloud, lab_name)
+    spec = lab.host("hv1")
+    boot = (Path(spec.run_dir) / "boot-id").read_text()
+    with netns.inside(lab.port("acme/web1").netns):
+        guest = subprocess.Popen(["sleep", "1000"])
+    pids = [value for key, value in lab.status()["hosts"]["hv1"].items() if key.endswith("_pid")]
+    lab.power_off("hv1")
+    assert not any(netns.alive(pid) for pid in [guest.pid, *pids]), "the guests of a host end with it"
+    until(lambda: not netns.has_interface(lab.port("acme/web1").netns, "eth0"))
+    status = lab.status()
+    assert status["problems"] == ["hv1: the host does not run"]
+    assert lab.host("hv2") and status["hosts"]["hv2"]["dead"] == []
+    with pytest.raises(UserError, match="hv2 has power"):
+        lab.power_on("hv2")
+
+    lab.power_on("hv1")
+    assert lab.wait_enforced(20) == []
+    lab.warm()
+    assert (Path(spec.run_dir) / "boot-id").read_text() != boot
+    assert len(lab.ovs("hv1").ofctl("dump-flows", INTEGRATION).splitlines()) > 20
+    result = lab.test()
+    assert result.ok, result.as_dict()
+    assert lab.status()["healthy"], lab.status()["problems"]
+    lab.down()
+    assert left_of(lab_name) == []
+
+
+def test_a_lab_without_a_controller_says_so(lab_name: str, cloud: Model) -> None:
+    lab = Lab.up(cloud, lab_name, agents=False)
+    for ask in (lab.controller, lab.kill_controller, lab.start_nats, lambda: lab.partition("hv1")):
+        with pytest.raises(UserError, match="Bring one up with --transport"):
+            ask()
+    with pytest.raises(UserError, match="has transport direct: take it down before"):
+        Lab.up(cloud, lab_name, transport="controller")
+
+
+def test_no_nats_server(lab_name: str, cloud: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", os.pathsep.join(["/bin-that-is-not-there"]))
+    with pytest.raises(UserError, match=r"nats-server is not installed\. Install it \(apt install nats-server\)"):
+        Lab.up(cloud, lab_name, transport="nats")
+    assert left_of(lab_name) == []
