@@ -122,6 +122,8 @@ def figure(value: float, unit: str) -> str:
     """A figure as people write it: three digits that count, thousands apart."""
     if value == 0:
         return f"0 {unit}".rstrip()
+    if abs(value) < 0.005:
+        return f"< 0.01 {unit}".rstrip()
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
     if unit in ("", "B") and value == int(value):
         digits = 0

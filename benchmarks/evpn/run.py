@@ -18,17 +18,17 @@ from ovsnet.model import Port
 
 _SPACING = 0.01  # seconds between single changes
 _PATIENCE = 120.0  # seconds for endpoints to arrive
-_IDLE = 5.0  # seconds
 
 
 @dataclass(frozen=True)
 class Amounts:
-    """How much of each phase is run."""
+    """How much of each phase is run; ``many`` is the number of endpoints that are new at once."""
 
     changes: int = 200
     ones: int = 20
     many: int = modes.MANY
     many_rounds: int = 2
+    idle: float = 5.0  # seconds
 
 
 DEFAULT = Amounts()
@@ -108,7 +108,7 @@ class _Phases:
     def _idle(self) -> list[Measure]:
         """What the daemons use while nothing happens; it is taken off what single changes cost."""
         before = self._fabric.accounts()
-        time.sleep(_IDLE)
+        time.sleep(self._amounts.idle)
         after = self._fabric.accounts()
         span = after.at - before.at
         rates = [(after.host_cpu[host] - before.host_cpu[host]) / span for host in self._scenario.hosts]

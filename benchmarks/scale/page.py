@@ -79,8 +79,8 @@ def constants(figures: Figures, sources: dict[str, str]) -> str:
             value = f"{getattr(figures, name):.3g}"
         except Missing:
             value = _UNKNOWN
-        rows.append([f"`{name}`", meaning, value, sources.get(name, "")])
-    return table(["constant", "meaning", "value", "source"], rows, words=2)
+        rows.append([f"`{name}`", meaning, sources.get(name, ""), value])
+    return table(["constant", "meaning", "source", "value"], rows, words=3)
 
 
 def markdown(site: Site, machine: Machine, figures: Figures, sources: dict[str, str]) -> str:

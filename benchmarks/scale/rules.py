@@ -11,6 +11,7 @@ from benchmarks.scale.inputs import Figures, Machine, Site
 STORE, CONTROLLER_BUS, CONTROLLER_DIRECT = "store", "controller, bus", "controller, direct"
 BUS, AGENT = "bus", "agent"
 REFLECTOR, REFLECTOR_RTC = "BGP route reflector", "BGP route reflector, RTC"
+REFLECTOR_INDEXED = "BGP route reflector, RTC, indexed"  # finds the clients that want a route without asking each
 VTEP, VTEP_RTC = "BGP VTEP", "BGP VTEP, RTC"
 
 Need: TypeAlias = Callable[[Site, Figures], float]
@@ -63,6 +64,23 @@ def _controller(layer: str, tell: Callable[[Figures], float]) -> tuple[Rule, ...
     )
 
 
+def _constrained_reflector(layer: str, filtering: Callable[[Figures], float]) -> tuple[Rule, ...]:
+    """A reflector with RFC 4684, with the CPU seconds that one client takes which does not want a route."""
+    return _layer(
+        layer,
+        _CENTRE,
+        {
+            "CPU": lambda s, f: (
+                s.changes * (f.bgp_in_cpu + (s.hosts - s.interested) * filtering(f)) + s.messages * f.bgp_out_cpu
+            ),
+            "memory": lambda s, f: s.ports * f.bgp_route_memory,
+            "bandwidth": lambda s, f: s.messages * f.bgp_route_bytes,
+            "recovery, CPU": lambda s, f: s.hosts * s.told * f.bgp_out_cpu / s.recovery,
+            "recovery, bandwidth": lambda s, f: s.hosts * s.told * f.bgp_route_bytes / s.recovery,
+        },
+    )
+
+
 RULES: tuple[Rule, ...] = (
     *_layer(STORE, _CENTRE, {"commits": lambda s, _f: s.changes}),
     *_controller(CONTROLLER_BUS, lambda f: f.publish_cpu),
@@ -105,19 +123,8 @@ RULES: tuple[Rule, ...] = (
             "bandwidth": lambda s, f: s.changes * f.bgp_route_bytes,
         },
     ),
-    *_layer(
-        REFLECTOR_RTC,
-        _CENTRE,
-        {
-            "CPU": lambda s, f: (
-                s.changes * (f.bgp_in_cpu + (s.hosts - s.interested) * f.bgp_filter_cpu) + s.messages * f.bgp_out_cpu
-            ),
-            "memory": lambda s, f: s.ports * f.bgp_route_memory,
-            "bandwidth": lambda s, f: s.messages * f.bgp_route_bytes,
-            "recovery, CPU": lambda s, f: s.hosts * s.told * f.bgp_out_cpu / s.recovery,
-            "recovery, bandwidth": lambda s, f: s.hosts * s.told * f.bgp_route_bytes / s.recovery,
-        },
-    ),
+    *_constrained_reflector(REFLECTOR_RTC, lambda f: f.bgp_filter_cpu),
+    *_constrained_reflector(REFLECTOR_INDEXED, lambda _f: 0.0),
     *_layer(
         VTEP_RTC,
         _HOST,

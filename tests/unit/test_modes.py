@@ -48,6 +48,7 @@ def test_a_table_has_a_column_for_each_way_in_the_known_order_and_a_dash_for_wha
         (0, "", "0"),
         (7, "", "7"),
         (0.1234, "s", "0.12 s"),
+        (0.0049, "s", "< 0.01 s"),
         (12.34, "ms", "12.3 ms"),
         (1234.5, "µs", "1,234 µs"),
     ],
