@@ -5,6 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from benchmarks import modes
+from benchmarks.scale import page as scale
+from benchmarks.scale.inputs import Figures, Machine, Site
+from benchmarks.scale.measured import RESULTS, read
 from ovsnet.agent.metrics import METRICS
 from ovsnet.features import FEATURES, TEMPLATES
 from ovsnet.http.metrics import markdown
@@ -33,7 +37,22 @@ def pages() -> dict[Path, str]:
     pipeline = pipeline_markdown(TABLES, REGISTER_FIELDS, TEMPLATES, features, samples())
     metrics = markdown("Metrics", METRICS_INTRO, {"The agent": METRICS})
     generated = {ROOT / "docs/pipeline.md": pipeline, ROOT / "docs/metrics.md": metrics}
-    return generated | {ROOT / "docs" / name: page() for name, page in PAGES.items()}
+    generated |= {ROOT / "docs" / name: page() for name, page in PAGES.items()}
+    return generated | {
+        path: modes.inserted(path.read_text(), table())
+        for path, table in ((ROOT / "docs/evpn-measured.md", ways_table), (ROOT / "docs/scale.md", scale_table))
+    }
+
+
+def ways_table() -> str:
+    """What each way of telling hosts cost, from the benchmarks' results."""
+    return modes.markdown(modes.from_folder(RESULTS))
+
+
+def scale_table() -> str:
+    """What the model makes of the measured constants, for a site and machines that are nothing special."""
+    values, sources = read()
+    return scale.markdown(Site(hosts=scale.SIZES[-1]), Machine(), Figures(values), sources)
 
 
 def main() -> int:
