@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ovsnet.compiler import Desired
@@ -10,7 +10,7 @@ from ovsnet.errors import UserError
 from ovsnet.explain import Emission, Packet, Tables, Walk, arrival
 from ovsnet.facts import Facts
 from ovsnet.library import assumed_facts, compile, frame
-from ovsnet.model import Model, Port
+from ovsnet.model import Host, Model, Port, Vpc, VpcState
 from ovsnet.model.numbers import ip_int, mac_int, mac_text
 from ovsnet.pipeline import fields as f
 from ovsnet.pipeline.render import value_text
@@ -58,6 +58,16 @@ def places(model: Model, facts: Mapping[str, Facts] | None = None) -> dict[str, 
         seen = (facts or {}).get(host) or assumed_facts(model, host)
         found[host] = Place(seen, compile(model, host, seen))
     return found
+
+
+def model_of(states: Iterable[VpcState]) -> Model:
+    """The states that hosts hold as a model."""
+    hosts: dict[str, Host] = {}
+    vpcs: dict[str, Vpc] = {}
+    for state in states:
+        hosts |= {name: Host(vtep=vtep) for name, vtep in state.hosts.items()}
+        vpcs[state.name] = Vpc(tenant=state.name, networks=state.networks, ports=state.ports)
+    return Model(name="live", hosts=hosts, vpcs=vpcs)
 
 
 def trace(
@@ -229,4 +239,4 @@ def agrees(hop: Hop, output: str) -> bool:
     return ofproto_tables(output) == [(s.table.id, s.flow.row.template.priority) for s in hop.walk.steps]
 
 
-__all__ = ["Hop", "Place", "Trace", "agrees", "ofproto_flow", "ofproto_tables", "places", "trace"]
+__all__ = ["Hop", "Place", "Trace", "agrees", "model_of", "ofproto_flow", "ofproto_tables", "places", "trace"]

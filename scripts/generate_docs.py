@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from ovsnet.agent.metrics import METRICS
 from ovsnet.features import FEATURES, TEMPLATES
+from ovsnet.http.metrics import markdown
 from ovsnet.model.docs import PAGES
 from ovsnet.pipeline.docs import pipeline_markdown
 from ovsnet.pipeline.fields import REGISTER_FIELDS
 from ovsnet.pipeline.tables import TABLES
 
 ROOT = Path(__file__).parents[1]
+METRICS_INTRO = "`GET /metrics` of a service gives them in the text format of Prometheus. Times are in seconds."
 
 
 def samples() -> dict[str, str]:
@@ -28,7 +31,9 @@ def pages() -> dict[Path, str]:
     """Every generated page: path -> text."""
     features = {feature.name: feature.doc for feature in FEATURES}
     pipeline = pipeline_markdown(TABLES, REGISTER_FIELDS, TEMPLATES, features, samples())
-    return {ROOT / "docs/pipeline.md": pipeline} | {ROOT / "docs" / name: page() for name, page in PAGES.items()}
+    metrics = markdown("Metrics", METRICS_INTRO, {"The agent": METRICS})
+    generated = {ROOT / "docs/pipeline.md": pipeline, ROOT / "docs/metrics.md": metrics}
+    return generated | {ROOT / "docs" / name: page() for name, page in PAGES.items()}
 
 
 def main() -> int:

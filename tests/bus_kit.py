@@ -16,7 +16,7 @@ from ovsnet.transport.changes import Operation, Patch
 from ovsnet.transport.digest import digest_text, state_sum
 from ovsnet.transport.messages import Item, ReportMessage, VpcReport
 from ovsnet.transport.operations import patch_item, put_item, withdraw_item
-from ovsnet.transport.publisher import HostMessage
+from ovsnet.transport.publisher import Told
 from ovsnet.transport.reports import Picture, apply_report
 from ovsnet.transport.view import HostView
 from tests.agent_kit import HOSTS, port, state
@@ -34,7 +34,7 @@ class Truth:
         self.history: set[tuple[str, Head]] = set()
         self.told: dict[str, Picture] = {}
         self.reports: list[ReportMessage] = []
-        self.on_raise: Callable[[list[HostMessage]], object] = lambda messages: None
+        self.on_raise: Callable[[list[Told]], object] = lambda messages: None
         self._tx = 0
         self._lock = threading.RLock()
 
@@ -45,8 +45,8 @@ class Truth:
         with self._lock:
             return {vpc: head_of(one) for vpc, one in self.states.items() if host in self.interest[vpc]}
 
-    def state(self, vpc: str) -> VpcState:
-        return self.states[vpc]
+    def state(self, vpc: str) -> VpcState | None:
+        return self.states.get(vpc)
 
     def raise_revision(self, vpc: str, above: int) -> None:
         with self._lock:
@@ -54,13 +54,11 @@ class Truth:
             messages = self._take(msgspec.structs.replace(before, revision=max(before.revision, above) + 1))
         self.on_raise(messages)
 
-    def on_report(self, report: ReportMessage) -> None:
+    def reported(self, report: ReportMessage) -> None:
         self.reports.append(report)
         self.told[report.host] = apply_report(self.told.get(report.host, Picture()), report)
 
-    def create(
-        self, vpc: str, hosts: Iterable[str] = ("hv1",), revision: int = 1, remote: int = 1
-    ) -> list[HostMessage]:
+    def create(self, vpc: str, hosts: Iterable[str] = ("hv1",), revision: int = 1, remote: int = 1) -> list[Told]:
         """A new VPC that concerns ``hosts``."""
         vni = 5001 + sum(vpc.encode())
         fresh = msgspec.structs.replace(state(vpc, revision, vni=vni, remote=remote), owner=SOURCE, hosts=dict(HOSTS))
@@ -69,7 +67,7 @@ class Truth:
             self.states[vpc] = fresh
             return self.concern(vpc, hosts)
 
-    def concern(self, vpc: str, hosts: Iterable[str]) -> list[HostMessage]:
+    def concern(self, vpc: str, hosts: Iterable[str]) -> list[Told]:
         """A VPC concerns these hosts from now on; a change of placement, and so a revision."""
         with self._lock:
             before, self.interest[vpc] = self.interest[vpc], set(hosts)
@@ -77,7 +75,7 @@ class Truth:
                 msgspec.structs.replace(self.states[vpc], revision=self.states[vpc].revision + 1), before=before
             )
 
-    def edit(self, vpc: str, number: int, *, gone: bool = False) -> list[HostMessage]:
+    def edit(self, vpc: str, number: int, *, gone: bool = False) -> list[Told]:
         """Port ``number`` is created, changed or removed."""
         with self._lock:
             before = self.states[vpc]
@@ -86,7 +84,7 @@ class Truth:
             after = msgspec.structs.replace(before, revision=before.revision + 1, ports=ports)
             return self._take(after, edits)
 
-    def delete(self, vpc: str) -> list[HostMessage]:
+    def delete(self, vpc: str) -> list[Told]:
         with self._lock:
             revision = self.states.pop(vpc).revision
             return self._messages({host: (withdraw_item(vpc, revision + 1),) for host in self.interest.pop(vpc)})
@@ -97,7 +95,7 @@ class Truth:
 
     def _take(
         self, after: VpcState, edits: dict[str, Port | None] | None = None, before: set[str] | None = None
-    ) -> list[HostMessage]:
+    ) -> list[Told]:
         vpc, old = after.name, self.states[after.name]
         self.states[vpc] = after
         self.history.add((vpc, head_of(after)))
@@ -108,9 +106,9 @@ class Truth:
         items = {host: change if host in known else whole for host in interested}
         return self._messages(items | {host: (withdraw_item(vpc, after.revision),) for host in known - interested})
 
-    def _messages(self, items: Mapping[str, tuple[Item, ...]]) -> list[HostMessage]:
+    def _messages(self, items: Mapping[str, tuple[Item, ...]]) -> list[Told]:
         self._tx += 1
-        return [HostMessage(host, one, f"tx{self._tx}") for host, one in sorted(items.items())]
+        return [Told(host, one, f"tx{self._tx}") for host, one in sorted(items.items())]
 
 
 def head_of(one: VpcState) -> Head:

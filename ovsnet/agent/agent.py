@@ -7,17 +7,20 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from ovsnet.agent import report
+from ovsnet.agent.observe import LocalPorts, Observer
 from ovsnet.agent.reconcile import AUDIT_EVERY, Reconciler, Status
 from ovsnet.agent.store import Store
 from ovsnet.compiler import Owned, compile_states
 from ovsnet.errors import UserError
 from ovsnet.facts import Facts
 from ovsnet.features import TEMPLATES
+from ovsnet.http.events import EventLog
 from ovsnet.model.types import VpcState
 from ovsnet.openflow.codec import decode
 from ovsnet.openflow.dump import parse_flow_stats
@@ -63,6 +66,10 @@ class Ticket:
     enforced: Future[Status]
 
 
+Edit = Callable[[Mapping[str, VpcState]], Iterable[Operation]]
+"""Makes operations of the states that are held, by VPC."""
+
+
 class Agent:
     """One host's agent. Raises UserError when the state directory cannot be used."""
 
@@ -75,17 +82,21 @@ class Agent:
         self.view = HostView(config.host, states)
         self.ovsdb = Ovsdb(config.ovsdb, config.bridge)
         self.switch = SwitchProcess(config.openflow)
+        self.local = LocalPorts(config.host, states.values())
+        self.events = EventLog()
+        self.observer = Observer(lambda: report.sights(self), self.events)
         self.reconciler = Reconciler(
             config.host,
             self.switch,
             states.values(),
             on_synced=self._synced,
             on_status=self._news,
+            on_drift=self._drifted,
             audit_every=config.audit_every,
         )
         self.unsaved: set[str] = set()
         self._saving: Counter[str] = Counter()
-        self._watchers: list[Callable[[], None]] = []
+        self._watchers: list[Callable[[], None]] = [self.observer.poke]
         self.fault = ""
         self.refusal: UserError | None = None
         self.configured = threading.Event()
@@ -105,6 +116,7 @@ class Agent:
         self.ovsdb.start()
         self.reconciler.start()
         self._thread.start()
+        self.observer.start()
         return self
 
     def stop(self) -> None:
@@ -112,6 +124,7 @@ class Agent:
         self._stopping = True
         self._noted.set()
         self._thread.join()
+        self.observer.stop()
         self.reconciler.stop()
         self.switch.stop()
         self.ovsdb.close()
@@ -120,34 +133,47 @@ class Agent:
 
     def change(self, operations: Iterable[Operation], *, adopt: bool = False) -> Ticket:
         """Take operations over, all or none. Raises ConflictError or ModelError, and then nothing has changed."""
-        asked = tuple(operations)
+        return self.edit(lambda _: operations, adopt=adopt)
+
+    def edit(self, make: Edit, *, adopt: bool = False) -> Ticket:
+        """Take over the operations that ``make`` makes of what is held, all or none; nobody changes that in between.
+
+        Raises ConflictError, ModelError and whatever ``make`` raises; then nothing has changed.
+        """
         with self._lock:
+            asked = tuple(make(self.view.states))
             change = self.view.check(asked, adopt=adopt)
             if not change.operations:
                 done: Future[None] = Future()
                 done.set_result(None)
                 return Ticket(asked, change, done, self.reconciler.feed(change))
             self.view.commit(change)
+            self.local.follow(change)
             states = {vpc: state for vpc, state in change.states.items() if state is not None}
             self._saving.update(change.states.keys())
             stored = self._disk.submit(self._save, change, states)
             return Ticket(asked, change, stored, self.reconciler.feed(change))
 
-    def watch(self, listener: Callable[[], None]) -> None:
+    def watch(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Have ``listener()`` called, on any thread, when what the agent tells about itself may have changed.
 
-        It must only take note.
+        It must only take note. Returns what ends it.
         """
-        self._watchers.append(listener)
+        self._watchers = [*self._watchers, listener]
+
+        def end() -> None:
+            self._watchers = [one for one in self._watchers if one is not listener]
+
+        return end
 
     def unstored(self) -> set[str]:
         """The VPCs of which the last change is not on disk, or not yet."""
         return self.unsaved | {vpc for vpc, count in list(self._saving.items()) if count > 0}
 
-    def preview(self, operations: Iterable[Operation], *, adopt: bool = False) -> Plan:
-        """What operations would change in the switch; changes nothing. Raises ConflictError or ModelError."""
+    def preview(self, make: Edit, *, adopt: bool = False) -> Plan:
+        """What operations would change in the switch; changes nothing. Raises as :meth:`edit` does."""
         with self._lock:
-            change = self.view.check(operations, adopt=adopt)
+            change = self.view.check(tuple(make(self.view.states)), adopt=adopt)
         states = [state for state in change.states.values() if state is not None]
         desired = compile_states(states, self.config.host, self.facts())
         for key, owned in list(desired.flows.items()):
@@ -216,6 +242,9 @@ class Agent:
     def _news(self) -> None:
         for listener in self._watchers:
             listener()
+
+    def _drifted(self, lines: list[str]) -> None:
+        self.events.add("drift", {"flows": len(lines), "examples": lines[:10]})
 
     def _synced(self) -> None:
         self._in_place = True

@@ -36,14 +36,15 @@ class Hold:
 class Enforcer:
     """Keeps account of our flows in a switch and changes them. For one thread.
 
-    ``flows`` are those in the switch, each with its model object; ``held`` the VPCs whose latest flows it refused.
-    The flows of the VPCs in ``frozen`` are left as they are, whatever is desired.
+    ``flows`` are those in the switch, each with its model object; ``held`` the VPCs whose latest flows it refused,
+    ``refusals`` how often that was. The flows of the VPCs in ``frozen`` are left as they are, whatever is desired.
     """
 
     def __init__(self, switch: SwitchPort) -> None:
         self.switch = switch
         self.flows: dict[Key, Owned] = {}
         self.held: dict[str, Hold] = {}
+        self.refusals = 0
         self.frozen: frozenset[str] = frozenset()
         self._strays: tuple[Stray, ...] = ()
         self._claims: dict[str, frozenset[int]] = {}
@@ -216,6 +217,7 @@ class Enforcer:
 
     def _hold(self, vpc: str, hold: Hold) -> None:
         self.held[vpc] = hold
+        self.refusals += 1
         log.error("%s is held at its last good flows: %s", f"VPC {vpc}" if vpc else "the host", hold.reason)
 
     def _owner(self, row: Row) -> Subject | None:

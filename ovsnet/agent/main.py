@@ -18,7 +18,16 @@ from ovsnet._version import VERSION
 from ovsnet.agent.agent import Agent, Config
 from ovsnet.agent.joining import BusConfig, add_options, bus_of, join
 from ovsnet.errors import UserError
-from ovsnet.http.service import Listener, log_to_stderr, notify_ready, pid_file, unix_listener
+from ovsnet.http.service import (
+    Listener,
+    Tls,
+    log_to_stderr,
+    notify_ready,
+    parse_listen,
+    pid_file,
+    tcp_listener,
+    unix_listener,
+)
 from ovsnet.model.checks import NAME
 from ovsnet.model.numbers import ip_int, ip_text
 from ovsnet.ovsdb.target import unix_directory
@@ -36,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         options = _parser().parse_args(argv)
         log_to_stderr(json=options.log_json)
-        status = run(config_of(options), options.run_dir, bus_of(options))
+        status = run(config_of(options), options.run_dir, remote_of(options), bus_of(options))
     except UserError as exc:
         print(f"ovsnet-agent: {exc}", file=sys.stderr)  # noqa: T201
         sys.exit(exc.exit_code)
@@ -65,6 +74,14 @@ def _parser() -> argparse.ArgumentParser:
         help="for the socket and the pid file (default: %(default)s)",
     )
     add("--state-dir", type=Path, default=Path("/var/lib/ovsnet"), help="what was told, kept (default: %(default)s)")
+    add(
+        "--listen",
+        metavar="ADDRESS:PORT",
+        help="serve the API by TLS there too, to callers with a certificate (default: only on the socket)",
+    )
+    add("--tls-cert", type=Path, metavar="PEM", help="this host's certificate, for --listen")
+    add("--tls-key", type=Path, metavar="PEM", help="the certificate's key")
+    add("--tls-ca", type=Path, metavar="PEM", help="the authority of those who may call")
     add("--audit-interval", type=float, default=30.0, metavar="SECONDS", help="between audits (default: %(default)s)")
     add_options(parser)
     add("--log-json", action="store_true", help="log one JSON object a line")
@@ -100,7 +117,20 @@ def config_of(options: argparse.Namespace) -> Config:
     )
 
 
-def run(config: Config, run_dir: Path, bus: BusConfig | None = None) -> int:
+def remote_of(options: argparse.Namespace) -> tuple[str, Tls] | None:
+    """Where to serve by TLS, ``None`` for nowhere. Raises UserError."""
+    files = [options.tls_cert, options.tls_key, options.tls_ca]
+    if options.listen is None:
+        if any(files):
+            raise UserError("--tls-cert, --tls-key and --tls-ca are for --listen. Give that too")
+        return None
+    if not all(files):
+        raise UserError("--listen needs --tls-cert, --tls-key and --tls-ca. `ovsnet pki` makes them")
+    parse_listen(options.listen)
+    return options.listen, Tls(*files)
+
+
+def run(config: Config, run_dir: Path, remote: tuple[str, Tls] | None = None, bus: BusConfig | None = None) -> int:
     """Run an agent to its end, on a ``bus`` if one is given; returns the process's exit status. Raises UserError."""
     ended = threading.Event()
     gc.disable()  # nothing that is made at the start is garbage, and looking for some costs a third of the time
@@ -113,6 +143,8 @@ def run(config: Config, run_dir: Path, bus: BusConfig | None = None) -> int:
     with contextlib.ExitStack() as stack:
         stack.enter_context(pid_file(run_dir, "agent"))
         listeners = [stack.enter_context(unix_listener(run_dir / "agent.sock"))]
+        if remote is not None:
+            listeners.append(stack.enter_context(tcp_listener(*remote)))
         agent = Agent(config).start()
         stack.callback(agent.stop)
         _head_start(agent, ended)
@@ -145,7 +177,7 @@ def _serve(agent: Agent, listeners: Sequence[Listener]) -> None:
     notify_ready()
     for listener in listeners:
         log.info("serving the API on %s", listener.socket.getsockname())
-    serve(create_app(agent), listeners)
+    serve(create_app(agent), listeners, on_stop=agent.events.close)
 
 
 if __name__ == "__main__":

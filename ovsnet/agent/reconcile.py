@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from ovsnet.agent.enforce import Enforcer, Hold
 from ovsnet.compiler import HOST, Delta, HostCompiler, Subject
 from ovsnet.facts import Facts
+from ovsnet.http.metrics import Distribution
 from ovsnet.model.types import VpcState
 from ovsnet.openflow.api import SwitchPort
 from ovsnet.openflow.errors import SwitchError
@@ -34,6 +35,8 @@ RETRY = (0.1, 5.0)
 """Shortest and longest pause after a failure while the connection stands, in seconds."""
 AUDIT_EVERY = 30.0
 """Seconds between two comparisons of the switch with what it was left with; a tenth more or less at random."""
+LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+"""Bounds, in seconds, by which the time from a change's acceptance to its barrier is counted."""
 AUDIT_SHARE = 50
 """With very many flows audits become rarer: their time at most one part in so many."""
 
@@ -64,7 +67,7 @@ class Reconciler:
     """Keeps ``switch`` at what the states and facts say for ``host``.
 
     ``on_synced()`` is called on the loop's thread after the flows of a new connection are in place, ``on_status()``
-    after each new ``status``, on any thread; it must only take note.
+    after each change of ``status`` (it must only take note), ``on_drift(lines)`` when an audit finds differences.
     """
 
     def __init__(
@@ -75,18 +78,20 @@ class Reconciler:
         *,
         on_synced: Callable[[], None] = lambda: None,
         on_status: Callable[[], None] = lambda: None,
+        on_drift: Callable[[list[str]], None] = lambda _: None,
         audit_every: float = AUDIT_EVERY,
     ) -> None:
         self.switch = switch
         self.status = Status()
         self.compiler = HostCompiler(host)
         self.enforcer = Enforcer(switch)
-        self._on_synced = on_synced
-        self._on_status = on_status
+        self.latency = Distribution(LATENCIES)
+        self._on_synced, self._on_status, self._on_drift = on_synced, on_status, on_drift
         self._audit_every = audit_every
         self._states = {state.name: state for state in states}
         self._wake = threading.Condition()
         self._inbox: list[Change] = []
+        self._taken: list[tuple[int, float]] = []  # serial and time of each change that is not in the switch yet
         self._calls: list[tuple[Callable[[], Any], Future[Any]]] = []
         self._waiters: list[_Waiter] = []
         self._facts: Facts | None = None
@@ -129,6 +134,7 @@ class Reconciler:
         with self._wake:
             self._inbox.append(change)
             self._serial += 1
+            self._taken.append((self._serial, time.monotonic()))
             self._waiters = [waiter for waiter in self._waiters if waiter.future() is not None]
             self._waiters.append(_Waiter(self._serial, weakref.ref(future)))
             self._dirty = True
@@ -245,6 +251,11 @@ class Reconciler:
             self._report(fault="", enforced=enforced, held=held)
             done = [waiter for waiter in self._waiters if waiter.serial <= serial]
             self._waiters = [waiter for waiter in self._waiters if waiter.serial > serial]
+            through = [taken for number, taken in self._taken if number <= serial]
+            self._taken = [one for one in self._taken if one[0] > serial]
+        now = time.monotonic()
+        for taken in through:
+            self.latency.add(now - taken)
         for waiter in done:
             future = waiter.future()
             if future is not None and future.set_running_or_notify_cancel():
@@ -362,6 +373,8 @@ class Reconciler:
         if differences or self.enforcer.held:
             log.warning("audit: %d flows differ, %d VPCs held; repairing", len(differences), len(self.enforcer.held))
             self._repairs += len(differences)
+            if differences:
+                self._on_drift(differences)
             self._synced_generation = 0
             self._poke()
 

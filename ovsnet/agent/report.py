@@ -1,11 +1,12 @@
-"""What an agent tells about itself, as plain data."""
+"""What an agent tells about itself: the answers of its API, and its reports."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ovsnet._version import VERSION
-from ovsnet.agent.agent import Agent
+from ovsnet.agent import answers
+from ovsnet.agent.answers import PortAnswer
 from ovsnet.agent.reconcile import Status
 from ovsnet.compiler import Owned
 from ovsnet.model.types import Port, VpcState
@@ -14,36 +15,52 @@ from ovsnet.openflow.tables import read_actual
 from ovsnet.ovsdb import Interface
 from ovsnet.pipeline.render import flow_data, flow_ofctl, flow_text
 from ovsnet.plan import Plan
-from ovsnet.transport.messages import PortReport, VpcReport
+from ovsnet.transport.messages import PROTOCOL, PortReport, VpcReport
 from ovsnet.transport.reports import Picture
 
+if TYPE_CHECKING:
+    from ovsnet.agent.agent import Agent
+
 Data = dict[str, Any]
+CAPABILITIES = ("vpcs", "objects", "workloads", "endpoints", "migration", "plug", "events", "trace")
+"""What this version's API and tables can; callers look here rather than at versions."""
 
 
-def host(agent: Agent) -> Data:
+def host(agent: Agent) -> answers.HostAnswer:
     """``GET /v1/host``."""
     config, status, switch = agent.config, agent.reconciler.status, agent.ovsdb.state
-    return {
-        "host": config.host,
-        "vtep": config.vtep,
-        "version": VERSION,
-        "ready": not unready(agent),
-        "faults": unready(agent),
-        "bridge": config.bridge,
-        "ovsdb": config.ovsdb,
-        "datapath": switch.datapath_type or config.datapath,
-        "datapath_id": switch.datapath_id,
-        "ovs_version": switch.ovs_version,
-        "connected": {"ovsdb": agent.ovsdb.connected, "openflow": agent.switch.connected},
-        "tunnel_ofport": agent.ovsdb.tunnel_ofport(),
-        "flows": status.flows,
-        "repairs": status.repairs,
-        "vpcs": {name: vpc(agent, state, status) for name, state in sorted(agent.view.states.items())},
-        "ports": ports(agent),
-        "misplaced": agent.misplaced(),
-        "conflicts": [{"iface_id": c.iface_id, "bound": c.chosen, "ignored": list(c.others)} for c in switch.conflicts],
-        "warnings": warnings(agent),
-    }
+    faults = tuple(unready(agent))
+    return answers.HostAnswer(
+        host=config.host,
+        vtep=config.vtep,
+        version=VERSION,
+        protocols=(PROTOCOL,),
+        capabilities=(*CAPABILITIES, *(("nd-responder",) if switch.nd_responder else ())),
+        ready=not faults,
+        faults=faults,
+        bridge=config.bridge,
+        ovsdb=config.ovsdb,
+        datapath=switch.datapath_type or config.datapath,
+        datapath_id=switch.datapath_id,
+        ovs_version=switch.ovs_version,
+        connected=answers.Connections(ovsdb=agent.ovsdb.connected, openflow=agent.switch.connected),
+        tunnel_ofport=agent.ovsdb.tunnel_ofport(),
+        flows=status.flows,
+        repairs=status.repairs,
+        vpcs={name: vpc(agent, state, status) for name, state in sorted(agent.view.states.items())},
+        ports=tuple(ports(agent)),
+        misplaced=tuple(answers.Misplaced(**one) for one in agent.misplaced()),
+        conflicts=tuple(conflicts(agent)),
+        warnings=tuple(warnings(agent)),
+    )
+
+
+def conflicts(agent: Agent) -> list[answers.ConflictAnswer]:
+    """The ids that several interfaces claim."""
+    return [
+        answers.ConflictAnswer(iface_id=c.iface_id, bound=c.chosen, ignored=c.others)
+        for c in agent.ovsdb.state.conflicts
+    ]
 
 
 def unready(agent: Agent) -> list[str]:
@@ -75,52 +92,56 @@ def warnings(agent: Agent) -> list[str]:
     return found
 
 
-def vpc(agent: Agent, state: VpcState, status: Status) -> Data:
+def vpc(agent: Agent, state: VpcState, status: Status) -> answers.VpcAnswer:
     """One VPC in ``GET /v1/host``."""
     hold = status.held.get(state.name)
-    return {
-        "revision": state.revision,
-        "enforced": status.enforced.get(state.name),
-        "owner": state.owner,
-        "digest": agent.view.digest(state),
-        "ports": len(state.ports),
-        "held": None if hold is None else {"reason": hold.reason, "flow": hold.flow, "path": hold.path},
-    }
+    return answers.VpcAnswer(
+        revision=state.revision,
+        enforced=status.enforced.get(state.name),
+        owner=state.owner,
+        digest=agent.view.digest(state),
+        ports=len(state.ports),
+        held=None if hold is None else answers.HeldAnswer(reason=hold.reason, flow=hold.flow, path=hold.path),
+    )
 
 
-def ports(agent: Agent) -> list[Data]:
-    """The ports that are declared on this host."""
+def ports(agent: Agent) -> list[PortAnswer]:
+    """The ports that are on this host, or about to be."""
+    states = agent.view.states
     return [
-        port(agent, state, name, declared)
-        for _, state in sorted(agent.view.states.items())
-        for name, declared in sorted(state.ports.items())
-        if declared.host == agent.config.host
+        port(agent, states[vpc_name], name, declared)
+        for vpc_name, local in sorted(agent.local.by_vpc.items())
+        if vpc_name in states
+        for name, declared in sorted(local.items())
     ]
 
 
-def port(agent: Agent, state: VpcState, name: str, declared: Port) -> Data:
+def port(agent: Agent, state: VpcState, name: str, declared: Port) -> PortAnswer:
     """One port: what is declared, what it is bound to, and why it is not enforced."""
     interface = agent.ovsdb.interfaces().get(declared.id)
     reason = _reason(agent, state, declared, interface)
-    return {
-        "port": f"{state.name}/{name}",
-        "id": declared.id,
-        "network": declared.network,
-        "host": declared.host,
-        "mac": declared.mac,
-        "ips": list(declared.ips or ()),
-        "bound": interface is not None and declared.host == agent.config.host,
-        "interface": None if interface is None else interface.name,
-        "ofport": None if interface is None else interface.ofport,
-        "up": interface is not None and interface.up,
-        "enforced": not reason,
-        "reason": reason or None,
-    }
+    return PortAnswer(
+        port=f"{state.name}/{name}",
+        id=declared.id,
+        network=declared.network,
+        host=declared.host,
+        moving_to=declared.moving_to,
+        epoch=declared.epoch,
+        workload=declared.workload,
+        mac=declared.mac,
+        ips=declared.ips or (),
+        bound=interface is not None and agent.config.host in {declared.host, declared.moving_to},
+        interface=None if interface is None else interface.name,
+        ofport=None if interface is None else interface.ofport,
+        up=interface is not None and interface.up,
+        enforced=not reason,
+        reason=reason or None,
+    )
 
 
 def _reason(agent: Agent, state: VpcState, declared: Port, interface: Interface | None) -> str:
     status = agent.reconciler.status
-    if declared.host != agent.config.host:
+    if agent.config.host not in {declared.host, declared.moving_to}:
         where = f"declared on {declared.host}" if declared.host else "placed on no host"
         return f"{where}, and plugged here" if interface is not None else where
     if interface is None:
@@ -135,16 +156,31 @@ def _reason(agent: Agent, state: VpcState, declared: Port, interface: Interface 
     return "" if enforced == state.revision else f"revision {enforced} is in force, {state.revision} is on its way"
 
 
-def port_with_counters(agent: Agent, state: VpcState, name: str, declared: Port) -> Data:
-    """``GET /v1/ports/VPC/NAME``: also the frames that port security has refused; ``None`` when nobody can tell."""
-    data = port(agent, state, name, declared)
-    data["dropped"] = None
-    if data["bound"] and data["ofport"] is not None:
+def counted_port(agent: Agent, state: VpcState, name: str, declared: Port) -> answers.CountedPort:
+    """One port, with the frames that port security has refused; ``None`` when nobody can tell."""
+    seen = port(agent, state, name, declared)
+    dropped, reason = None, seen.reason
+    if seen.bound and seen.ofport is not None:
         try:
-            data["dropped"] = agent.dropped(data["ofport"])
+            dropped = agent.dropped(seen.ofport)
         except SwitchError as exc:
-            data["reason"] = data["reason"] or str(exc)
-    return data
+            reason = reason or str(exc)
+    fields = {name: getattr(seen, name) for name in PortAnswer.__struct_fields__ if name != "reason"}
+    return answers.CountedPort(**fields, reason=reason, dropped=dropped, declared=declared)
+
+
+def sights(agent: Agent) -> dict[str, dict[str, Any]]:
+    """What events are about, by kind: ports, how VPCs are enforced, and conflicts (also ports that are misplaced)."""
+    status = agent.reconciler.status
+    vpcs: dict[str, Any] = {}
+    for name, state in agent.view.states.items():
+        hold = status.held.get(name)
+        enforced = status.enforced.get(name)
+        held = None if hold is None else hold.reason
+        vpcs[name] = answers.VpcEvent(revision=state.revision, enforced=enforced, held=held)
+    odd: dict[str, Any] = {one.iface_id: one for one in conflicts(agent)}
+    odd |= {one["port"]: answers.Misplaced(**one) for one in agent.misplaced()}
+    return {"port": {one.port: one for one in ports(agent)}, "enforced": vpcs, "conflict": odd}
 
 
 def flows(agent: Agent, source: str, vpc_name: str | None, table: str | None) -> list[Data]:
@@ -177,9 +213,9 @@ def flows(agent: Agent, source: str, vpc_name: str | None, table: str | None) ->
 
 def picture(agent: Agent) -> Picture:
     """What goes into reports. A VPC that is not on disk does not count as enforced: it is lost when the agent ends."""
-    status, unstored = agent.reconciler.status, agent.unstored()
+    status, unstored, states = agent.reconciler.status, agent.unstored(), agent.view.states
     vpcs = {}
-    for name, state in agent.view.states.items():
+    for name, state in states.items():
         hold = status.held.get(name)
         reason = "" if hold is None else hold.reason
         if name in agent.unsaved:
@@ -189,10 +225,10 @@ def picture(agent: Agent) -> Picture:
     return Picture(
         vpcs=vpcs,
         ports={
-            f"{state.name}/{name}": _port_report(agent, state, declared)
-            for state in agent.view.states.values()
-            for name, declared in state.ports.items()
-            if declared.host == agent.config.host
+            f"{vpc_name}/{name}": _port_report(agent, states[vpc_name], declared)
+            for vpc_name, local in agent.local.by_vpc.items()
+            if vpc_name in states
+            for name, declared in local.items()
         },
         faults=(*unready(agent), *warnings(agent)),
         misplaced=tuple(found["port"] for found in agent.misplaced()),
@@ -207,15 +243,15 @@ def _port_report(agent: Agent, state: VpcState, declared: Port) -> PortReport:
     return PortReport(up=not reason, reason=reason)
 
 
-def preview(steps: Plan) -> Data:
+def preview(steps: Plan) -> answers.PreviewAnswer:
     """The answer to a dry run: counts, and a readable line for each flow."""
 
     def line(owned: Owned) -> str:
         return f"{flow_text(owned.row)}  # {owned.subject.path}"
 
-    return {
-        "counts": steps.counts,
-        "added": sorted(line(owned) for owned in steps.add),
-        "changed": sorted(line(owned) for owned in steps.change),
-        "removed": sorted(flow_text(row) for row in steps.remove),
-    }
+    return answers.PreviewAnswer(
+        counts=dict(steps.counts),
+        added=tuple(sorted(line(owned) for owned in steps.add)),
+        changed=tuple(sorted(line(owned) for owned in steps.change)),
+        removed=tuple(sorted(flow_text(row) for row in steps.remove)),
+    )

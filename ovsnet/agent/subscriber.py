@@ -35,14 +35,12 @@ from ovsnet.transport.messages import (
     encode,
 )
 from ovsnet.transport.operations import operations_of
-from ovsnet.transport.reports import Picture, Reporter
+from ovsnet.transport.reports import Pace, Picture, Reporter
 from ovsnet.transport.subjects import CHANGE, CHUNK, HEADS, HELLO, PREFIX, REPORT, Subjects
 from ovsnet.transport.view import ConflictError
 
 log = logging.getLogger(__name__)
 
-COALESCE = 0.05
-"""Seconds for which changes are gathered into one report."""
 FULL_EVERY = 30.0
 """Seconds between two full reports; a quarter more or less at random."""
 MAX_WAITING = 256 << 20
@@ -97,6 +95,7 @@ class Subscriber:
         self._noted = False
         self._assembler = Assembler()
         self._reporter = Reporter(followed.host, secrets.token_hex(8))
+        self._pace = Pace()
         self._report_at: float | None = None
         self._full_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="subscriber", daemon=True)
@@ -165,7 +164,8 @@ class Subscriber:
         elif isinstance(event, _Noted):
             self._noted = False
             if self._report_at is None and self.bus.connected:
-                self._report_at = time.monotonic() + COALESCE
+                now = time.monotonic()
+                self._report_at = now + self._pace.delay(now)
 
     def _message(self, message: Incoming) -> None:
         _, kind = self.subjects.parse(message.subject)
@@ -206,7 +206,6 @@ class Subscriber:
         for action in actions:
             if isinstance(action, Apply):
                 outcome = self._apply(action.items)
-                self._note()
                 self._do(self.follower.outcome(action, outcome, self.followed.held(), time.monotonic()))
             elif isinstance(action, Say):
                 log.info("bus: hello, %s", action.hello.reason)

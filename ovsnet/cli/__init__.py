@@ -8,10 +8,12 @@ import typer
 
 from ovsnet._version import VERSION
 from ovsnet.cli import lab, pki, port
+from ovsnet.cli.agent import SETTINGS, agent_command
 from ovsnet.cli.apply import apply_command, plan_command
 from ovsnet.cli.check import check_command
 from ovsnet.cli.common import console, write
 from ovsnet.cli.compile import compile_command
+from ovsnet.cli.controller import controller_command
 from ovsnet.cli.schema import schema_command
 from ovsnet.cli.status import status_command
 from ovsnet.cli.trace import trace_command
@@ -46,6 +48,8 @@ app.command("plan")(plan_command)
 app.command("apply")(apply_command)
 app.command("status")(status_command)
 app.command("trace")(trace_command)
+app.command("agent", context_settings=SETTINGS)(agent_command)
+app.command("controller", context_settings=SETTINGS)(controller_command)
 app.add_typer(port.app, name="port")
 app.add_typer(lab.app, name="lab")
 app.add_typer(pki.app, name="pki")

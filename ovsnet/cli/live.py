@@ -87,7 +87,7 @@ def sight(files: list[Path] | None, lab: str | None, socket: Path | None, site: 
 
     With files and neither a lab nor a socket named, nothing that runs is asked. Raises UserError.
     """
-    from ovsnet.trace import places
+    from ovsnet.trace import model_of, places
 
     if files and lab is None and socket is None:
         from ovsnet.model import load_assigned
@@ -96,7 +96,7 @@ def sight(files: list[Path] | None, lab: str | None, socket: Path | None, site: 
         return Sight(model, places(model), {})
     reached = sockets(lab, socket)
     held, facts, switches = _look(reached)
-    model = _model_of(held)
+    model = model_of(held)
     return Sight(model, places(model, facts), switches)
 
 
@@ -128,18 +128,6 @@ def _tracer(bridge: str, ovsdb: str) -> Tracer:
         return done.returncode == 0, done.stdout + done.stderr
 
     return ask
-
-
-def _model_of(held: list[Any]) -> Model:
-    """The union of what agents hold, as a model."""
-    from ovsnet.model import Host, Model, Vpc
-
-    hosts: dict[str, Host] = {}
-    vpcs: dict[str, Vpc] = {}
-    for state in held:
-        hosts |= {name: Host(vtep=vtep) for name, vtep in state.hosts.items()}
-        vpcs[state.name] = Vpc(tenant=state.name, networks=state.networks, ports=state.ports)
-    return Model(name="live", hosts=hosts, vpcs=vpcs)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ovsnet.controller.commit import Committed
 from ovsnet.controller.core import Core
 from ovsnet.controller.errors import NotFoundError
-from ovsnet.controller.status import Status, Wanted
+from ovsnet.controller.status import Status
 from ovsnet.controller.truth import Truth
 from ovsnet.errors import UserError
 from ovsnet.model.types import VpcState
@@ -47,6 +47,7 @@ class Dissemination:
         self._activate = activate
         self._moves = ThreadPoolExecutor(1, thread_name_prefix="moves")
         self._unflushed: list[tuple[str, int]] = []
+        self._dropped = False
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._flusher = threading.Thread(target=self._flush_loop, name="outbox", daemon=True)
@@ -71,16 +72,6 @@ class Dissemination:
                 transport.follow()
             self.status.forget(name for name, host in committed.hosts.items() if host is None)
         self._send(committed.tx, [commit.change() for commit in committed.vpcs.values()])
-
-    def expected(self, committed: Committed) -> Wanted:
-        """What hosts will have confirmed once a transaction is in force everywhere."""
-        wanted: dict[str, dict[str, int]] = {}
-        for name, commit in committed.vpcs.items():
-            for host in commit.hosts_after:
-                wanted.setdefault(host, {})[name] = commit.revision
-            for host in commit.hosts_before - commit.hosts_after:
-                wanted.setdefault(host, {})[name] = 0
-        return wanted
 
     def hosts(self) -> Iterable[str]:
         """All hosts of the site."""
@@ -139,14 +130,16 @@ class Dissemination:
             log.exception("activating port %s/%s on %s failed", vpc, port, host)
 
     def _send(self, tx: str, changes: list[VpcChange]) -> None:
+        sent = True
         for message, hosts in fan_out(tx, changes):
             for transport in self.transports:
-                transport.send(message, hosts)
+                sent &= transport.send(message, hosts)
         with self._lock:
             self._unflushed += [(change.vpc, change.revision) for change in changes]
+            self._dropped |= not sent
 
     def _leftover(self) -> None:
-        """Tell what was acknowledged before the last end and may not have been told; it is harmless if it was."""
+        """Tell what is acknowledged and may not have been told; it is harmless if it was."""
         for tx, vpc, change in self.core.leftover():
             hosts = self._interested(vpc)
             self._send(tx, [VpcChange(vpc, change.revision, _patch(vpc, change), None, hosts, hosts)])
@@ -165,13 +158,19 @@ class Dissemination:
         self._flush()
 
     def _flush(self) -> None:
-        """What all transports have handed over for good leaves the outbox."""
+        """What all transports have handed over for good leaves the outbox; what was dropped is sent again."""
         with self._lock:
-            sent = list(self._unflushed)
-        if sent and all(transport.flush() for transport in self.transports):
-            self.core.published(sent)
+            sent, dropped = list(self._unflushed), self._dropped
+        if not sent or not all(transport.flush() for transport in self.transports):
+            return
+        if dropped:
             with self._lock:
-                del self._unflushed[: len(sent)]
+                self._unflushed, self._dropped = [], False
+            self._leftover()
+            return
+        self.core.published(sent)
+        with self._lock:
+            del self._unflushed[: len(sent)]
 
     def _look_for_silent_hosts(self) -> None:
         now = time.monotonic()

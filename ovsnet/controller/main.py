@@ -16,6 +16,7 @@ from ovsnet.controller.api.service import Service
 from ovsnet.controller.core import Core
 from ovsnet.controller.errors import StoreError
 from ovsnet.controller.store import Store
+from ovsnet.controller.transports import add_options, check_options, disseminate
 from ovsnet.errors import UserError
 from ovsnet.http.service import Listener, Tls, log_to_stderr, notify_ready, pid_file, tcp_listener, unix_listener
 from ovsnet.model.checks import NAME
@@ -66,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     add("--tls-cert", type=Path, metavar="FILE", help="certificate for --listen, PEM")
     add("--tls-key", type=Path, metavar="FILE", help="its key, PEM")
     add("--tokens", type=Path, metavar="FILE", help="who may call by TLS: what 'ovsnet pki token' writes")
+    add_options(found)
     add("--log-json", action="store_true", help="log one JSON object a line")
     add("--version", action="version", version=f"ovsnet-controller {VERSION}")
     return found
@@ -75,6 +77,7 @@ def run(options: argparse.Namespace) -> None:
     """Run a controller to its end. Raises UserError."""
     if not NAME.fullmatch(options.name):
         raise UserError(f"--name {options.name}: no name. Give lower-case letters, digits, '_' and '-'")
+    check_options(options)
     with contextlib.ExitStack() as stack:
         stack.enter_context(pid_file(options.run_dir, "controller"))
         gc.disable()
@@ -89,6 +92,7 @@ def run(options: argparse.Namespace) -> None:
         keeper.start()
         stack.callback(keeper.join)
         stack.callback(ended.set)
+        stack.callback(disseminate(service, options))
         _serve(service, stack, options)
     log.info("ended; hosts go on with what they were told")
 

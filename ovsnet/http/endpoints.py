@@ -6,10 +6,11 @@ with its place; their JSON Schema comes from the same types.
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
@@ -76,7 +77,10 @@ class Endpoint(Generic[S]):
 
 @dataclass(frozen=True)
 class Call(Generic[S]):
-    """One request, its parameters checked. ``caller``: the name in the client's certificate, empty without one."""
+    """One request, its parameters checked. ``caller``: the name in the client's certificate, empty without one.
+
+    ``requests`` counts all requests so far, by method and status.
+    """
 
     subject: S
     path: Mapping[str, Any]
@@ -85,10 +89,27 @@ class Call(Generic[S]):
     if_match: int | None = None
     caller: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    requests: Counter[tuple[str, int]] = field(default_factory=Counter)
 
     def decode(self, kind: type[T]) -> T:
         """The body as ``kind``. Raises msgspec.MsgspecError."""
         return msgspec.json.decode(self.body, type=kind)
+
+
+class Endpoints(list[Endpoint[S]]):
+    """The endpoints of one subject matter, in order, with a decorator that declares another."""
+
+    def add(
+        self, method: str, path: str, *, summary: str = "", **declared: Any
+    ) -> Callable[[Callable[[Call[S]], Awaitable[Reply]]], Callable[[Call[S]], Awaitable[Reply]]]:
+        """Declare the decorated function; left out, ``summary`` is its docstring's first line."""
+
+        def declare(handler: Callable[[Call[S]], Awaitable[Reply]]) -> Callable[[Call[S]], Awaitable[Reply]]:
+            text = summary or (handler.__doc__ or "").strip().splitlines()[0]
+            self.append(Endpoint(method, path, text, handler, **declared))
+            return handler
+
+        return declare
 
 
 class Api(Generic[S]):
@@ -100,37 +121,26 @@ class Api(Generic[S]):
     def __init__(
         self,
         info: openapi.Info,
-        places: tuple[Parameter, ...],
+        places: Iterable[Parameter],
+        endpoints: Iterable[Endpoint[S]],
         errors: Callable[[Exception], ProblemDocument | None] = lambda _: None,
     ) -> None:
         self.info = info
         self.places = {place.name: place for place in places}
-        self.endpoints: list[Endpoint[S]] = []
+        self.endpoints = tuple(endpoints)
         self.requests: Counter[tuple[str, int]] = Counter()
         self._errors = errors
 
-    def endpoint(
-        self, method: str, path: str, **declared: Any
-    ) -> Callable[[Callable[[Call[S]], Awaitable[Reply]]], Callable[[Call[S]], Awaitable[Reply]]]:
-        """Declare the decorated function as an endpoint; its docstring's first line is the summary."""
-
-        def declare(handler: Callable[[Call[S]], Awaitable[Reply]]) -> Callable[[Call[S]], Awaitable[Reply]]:
-            summary = declared.pop("summary", None) or (handler.__doc__ or "").strip().splitlines()[0]
-            self.endpoints.append(Endpoint(method, path, summary, handler, **declared))
-            return handler
-
-        return declare
-
+    @functools.cache  # noqa: B019  (there is one for each service)
     def document(self) -> dict[str, Any]:
         """The OpenAPI document of all endpoints."""
         return openapi.document(self.info, self.endpoints, self.places)
 
     def app(self, subject: S) -> Litestar:
         """The endpoints as an ASGI application that works on ``subject``, with ``/openapi.json``."""
-        text = msgspec.json.encode(self.document())
 
         async def document(_: Call[S]) -> Reply:
-            return Response(text, media_type="application/json")
+            return reply(self.document())
 
         shown = Endpoint("GET", "/openapi.json", "This API as an OpenAPI document.", document)
         return Litestar(
@@ -163,6 +173,7 @@ class Api(Generic[S]):
             if_match(request.headers.get("if-match")) if endpoint.conditional else None,
             caller_of(request.scope),
             request.headers,
+            self.requests,
         )
 
     def _on_error(self, request: Request[_ANY, _ANY, _ANY], exc: Exception) -> Reply:

@@ -1,21 +1,15 @@
-"""What happened, kept for a while, and as a stream of server-sent events (HTML Living Standard, 9.2)."""
+"""What happened, kept for a while for those who follow it."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
-
-import msgspec
 
 KEPT = 4096
 """Events that are kept for those who come back."""
-HEARTBEAT = 5.0
-"""Seconds between two comments in a stream where nothing happens, so that both ends notice the other's death."""
 
 
 class Event(NamedTuple):
@@ -34,8 +28,8 @@ class EventLog:
         self._events: deque[Event] = deque(maxlen=kept)
         self._first = self.last + 1
         self._lock = threading.Lock()
-        self._wakers: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
-        self._closed = False
+        self._listeners: set[Callable[[], None]] = set()
+        self.closed = False
 
     def add(self, kind: str, data: Any) -> int:
         """Take an event down; returns its serial."""
@@ -45,16 +39,13 @@ class EventLog:
                 self._first += 1
             self._events.append(Event(self.last, kind, data))
             serial = self.last
-            wakers = list(self._wakers)
-        _wake(wakers)
+        self._notify()
         return serial
 
     def close(self) -> None:
         """End all streams."""
-        with self._lock:
-            self._closed = True
-            wakers = list(self._wakers)
-        _wake(wakers)
+        self.closed = True
+        self._notify()
 
     def since(self, serial: int) -> list[Event]:
         """The events after ``serial``; one ``reset`` when some of them are not kept any more, or it is none of ours.
@@ -66,37 +57,14 @@ class EventLog:
                 return [Event(self.last, "reset", {"asked": serial, "first": self._first, "last": self.last})]
             return [event for event in self._events if event.serial > serial]
 
-    async def follow(self, since: int | None, heartbeat: float = HEARTBEAT) -> AsyncIterator[bytes]:
-        """A stream of events in the form of server-sent events, until it is closed; ``None``: from now on."""
-        serial = self.last if since is None else since
-        woken = asyncio.Event()
-        waker = (asyncio.get_running_loop(), woken)
+    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Have ``listener()`` called after each event and at the end, on any thread; call what this returns to stop."""
         with self._lock:
-            self._wakers.add(waker)
-        try:
-            yield b": ovsnet\n\n"
-            while not self._closed:
-                woken.clear()
-                events = self.since(serial)
-                if events:
-                    serial = events[-1].serial
-                    yield b"".join(_text(event) for event in events)
-                    continue
-                try:
-                    await asyncio.wait_for(woken.wait(), heartbeat)
-                except TimeoutError:
-                    yield b":\n\n"
-        finally:
-            with self._lock:
-                self._wakers.discard(waker)
+            self._listeners.add(listener)
+        return lambda: self._listeners.discard(listener)
 
-
-def _wake(wakers: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
-    for loop, woken in wakers:
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile, and nobody reads
-            loop.call_soon_threadsafe(woken.set)
-
-
-def _text(event: Event) -> bytes:
-    body = msgspec.json.encode(event.data).decode()
-    return f"id: {event.serial}\nevent: {event.kind}\ndata: {body}\n\n".encode()
+    def _notify(self) -> None:
+        with self._lock:
+            listeners = list(self._listeners)
+        for listener in listeners:
+            listener()

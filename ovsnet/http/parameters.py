@@ -14,7 +14,7 @@ MAX_WAIT = 600.0
 
 _DURATION = r"\d{1,6}(\.\d{1,3})?(ms|s|m)?"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
-_NAME = r"[a-z0-9][a-z0-9_-]{0,62}"
+NAME = r"[a-z0-9][a-z0-9_-]{0,62}"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def number(name: str, doc: str) -> Parameter:
 
 def name_of(name: str, doc: str) -> Parameter:
     """The name of an object of the model, or of an owner."""
-    return Parameter(name, doc, _NAME, "a name: lower case letters, digits, - and _")
+    return Parameter(name, doc, NAME, "a name: lower case letters, digits, - and _")
 
 
 def duration(name: str, doc: str, default: float = 0.0) -> Parameter:

@@ -2,6 +2,7 @@
 
 from ovsnet.ovsdb.client import Ovsdb
 from ovsnet.ovsdb.link import OvsdbError
+from ovsnet.ovsdb.plugs import Plugged
 from ovsnet.ovsdb.state import Conflict, Interface, SwitchState
 
-__all__ = ["Conflict", "Interface", "Ovsdb", "OvsdbError", "SwitchState"]
+__all__ = ["Conflict", "Interface", "Ovsdb", "OvsdbError", "Plugged", "SwitchState"]

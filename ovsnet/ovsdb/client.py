@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ovsnet.ovsdb import changes
+from ovsnet.ovsdb import changes, plugs
 from ovsnet.ovsdb.link import Link, OvsdbError
+from ovsnet.ovsdb.plugs import Plugged
 from ovsnet.ovsdb.state import Interface, StateView, SwitchState
 
 log = logging.getLogger(__name__)
@@ -116,6 +117,22 @@ class Ovsdb:
             return False
         self._wait_applied(serial, end, timeout)
         return self.arm_restore_wait(max(0.5, end - time.monotonic()))
+
+    def plugged(self, iface_id: str, timeout: float = 5.0) -> Plugged | None:
+        """The interface of the integration bridge that claims an iface-id, ``None`` if none does."""
+        return self._link.transact(plugs.plugged(self.bridge, iface_id), timeout)
+
+    def plug(self, name: str, iface_id: str, port: str, mac: str, kind: str, timeout: float = 5.0) -> Plugged:
+        """Put an interface on the integration bridge for a port (``VPC/NAME``), or bind it where it is; idempotent.
+
+        ``kind`` says what it is (``veth``, ``tap``, ``existing``), for whoever unplugs it. Raises UserError when the
+        interface belongs to another port or bridge.
+        """
+        return self._link.transact(plugs.plug(self.bridge, name, iface_id, port, mac, kind), timeout)
+
+    def unplug(self, port: str, timeout: float = 5.0) -> list[Plugged]:
+        """Take what :meth:`plug` put there for a port off the bridge; returns what that was."""
+        return self._link.transact(plugs.unplug(self.bridge, port), timeout)
 
     def sync(self, timeout: float = 5.0) -> None:
         """Wait until ovs-vswitchd has applied the configuration as it is now. Raises OvsdbError after ``timeout`` s."""

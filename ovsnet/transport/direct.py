@@ -31,9 +31,9 @@ BACKOFF = (0.2, 2.0)
 CONNECT_WITHIN = 2.0
 ANSWER_WITHIN = 30.0
 SILENT = 6.0
-"""Seconds without a sign of life on the stream of events, which beats every two, after which a host is gone."""
+"""Seconds without a sign of life on the stream of reports, which beats every two, after which a host is gone."""
 LONGEST_EVENT = 4 << 20
-"""Bytes of one report in the stream of events."""
+"""Bytes of one report in the stream of reports."""
 UNACKNOWLEDGED = 3000
 """Milliseconds that sent data may stay unacknowledged before the connection is given up (TCP_USER_TIMEOUT)."""
 OUT_OF_STEP = frozenset({"revision-gap", "stale-revision", "unknown-vpc", "revision-reused"})
@@ -107,10 +107,11 @@ class Direct:
                 link = self._links[host] = _Link(host, address)
                 link.task = asyncio.ensure_future(self._keep(link))
 
-    def send(self, message: HostMessage, hosts: Iterable[str]) -> None:
+    def send(self, message: HostMessage, hosts: Iterable[str]) -> bool:
         """Tell hosts a transaction, after all that they were told before; from any thread."""
         assert self._loop is not None, "start first"
         self._loop.call_soon_threadsafe(self._enqueue, message, list(hosts))
+        return True
 
     def traffic(self) -> Mapping[str, Traffic]:
         """What was sent, by host."""
@@ -185,7 +186,7 @@ class Direct:
             waiting.cancel()
         if listener.done():
             listener.result()
-            raise aiohttp.ClientConnectionError("the stream of events has ended")
+            raise aiohttp.ClientConnectionError("the stream of reports has ended")
         return bool(link.queue)
 
     async def _catch_up(self, link: _Link, session: aiohttp.ClientSession) -> None:
@@ -250,7 +251,7 @@ class Direct:
     async def _listen(self, link: _Link, session: aiohttp.ClientSession) -> None:
         """Follow the host's reports until the stream ends."""
         timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_WITHIN, sock_read=SILENT)
-        async with session.get("/v1/events?kind=report", timeout=timeout, server_hostname=link.host) as response:
+        async with session.get("/v1/reports", timeout=timeout, server_hostname=link.host) as response:
             if response.status != 200:
                 raise RefusedError(_reason(await response.read(), response.status))
             async for line in response.content:

@@ -11,17 +11,26 @@ from typing import Any, Literal
 
 import msgspec
 
-from ovsnet.errors import ModelError, Problem, UserError, shown
+from ovsnet.errors import ModelError, UserError, shown
 from ovsnet.model.addresses import parse_cidr
 from ovsnet.model.identity import derive_mac, port_id
+from ovsnet.model.nodes import Draft
+from ovsnet.model.report import make_problem
 from ovsnet.model.types import Network, Port, RemoteEndpoint, Subnet, VpcState
-from ovsnet.transport.changes import PatchBody, patched
+from ovsnet.transport.changes import Operation, Patch, PatchBody, Put, patched
 from ovsnet.transport.view import ConflictError
 
 Kind = Literal["networks", "subnets", "ports", "endpoints"]
 
 TYPES: dict[str, Any] = {"networks": Network, "subnets": Subnet, "ports": Port, "endpoints": RemoteEndpoint}
 """The type of an object by its collection."""
+COLLECTION_TYPES: dict[str, Any] = {
+    "networks": dict[str, Network],
+    "subnets": dict[str, Subnet],
+    "ports": dict[str, Port],
+    "endpoints": dict[str, RemoteEndpoint],
+}
+"""The type of a whole collection: objects by id."""
 RESERVED = ("routers", "security-groups", "address-groups")
 """Collections that the model's language has and this version refuses."""
 SINGULAR = {"networks": "network", "subnets": "subnet", "ports": "port", "endpoints": "endpoint"}
@@ -35,6 +44,25 @@ class UnknownObjectError(UserError):
     def __init__(self, kind: str, vpc: str, name: str) -> None:
         super().__init__(f"VPC {vpc} has no {kind} {name} here")
         self.code = f"unknown-{kind}"
+
+
+class UnknownVpcError(UnknownObjectError):
+    """A VPC is not held here."""
+
+    def __init__(self, vpc: str) -> None:
+        UserError.__init__(self, f"this host holds no VPC {vpc}")
+        self.code = "unknown-vpc"
+
+
+class ReservedError(ModelError):
+    """A collection of ``RESERVED`` is asked for."""
+
+    code = "reserved-not-enforced"
+
+    def __init__(self, kind: str) -> None:
+        word = kind.replace("-", "_")
+        reason = f"'{word}' is reserved, and not enforced by this version"
+        super().__init__([make_problem(Draft(self.code, (word,), reason, {"key": f"'{word}'"}), None)])
 
 
 class InUseError(ConflictError):
@@ -59,14 +87,6 @@ def check_revision(state: VpcState | None, vpc: str, wanted: int | None) -> None
     """Hold ``If-Match`` to what is held. Raises PreconditionError."""
     if wanted is not None and (state is None or state.revision != wanted):
         raise PreconditionError(vpc, wanted, None if state is None else state.revision)
-
-
-def reserved(kind: str) -> ModelError:
-    """The refusal of a collection of ``RESERVED``."""
-    word = kind.replace("-", "_")
-    reason = f"'{word}' is reserved, and not enforced by this version"
-    remedy = "Leave it out: what is declared is enforced or refused, never ignored."
-    return ModelError([Problem(code="reserved-not-enforced", path=word, reason=reason, remedy=remedy)])
 
 
 def collection(state: VpcState, kind: Kind) -> dict[str, Object]:
@@ -101,32 +121,44 @@ def find(state: VpcState, kind: Kind, name: str) -> Object:
 def put(state: VpcState, kind: Kind, name: str, body: bytes) -> PatchBody | None:
     """Declare one object, as JSON in ``body``; ``None`` if it is so already.
 
-    Of a port, what follows from its name is filled in (id and MAC), and its placement is kept: the epoch, which rises
-    when the host changes. Raises msgspec.MsgspecError, ModelError for a port without ``ips``, UnknownObjectError for a
-    subnet of an unknown network.
+    What is left out is filled in as :func:`filled_network`, :func:`filled_port` and :func:`filled_endpoint` say. Raises
+    msgspec.MsgspecError, UserError, and UnknownObjectError for a subnet of an unknown network.
     """
     if kind == "networks":
-        return change(state, networks={name: _network(state.networks.get(name), body)})
+        network = msgspec.json.decode(body, type=Network)
+        return change(state, networks={name: filled_network(network, state.networks.get(name))})
     if kind == "subnets":
         return _put_subnet(state, name, body)
     if kind == "endpoints":
         endpoint = msgspec.json.decode(body, type=RemoteEndpoint)
-        held = state.endpoints.get(name)
-        if held is not None and "epoch" not in _keys(body):
-            endpoint = msgspec.structs.replace(endpoint, epoch=held.epoch + (held.vtep != endpoint.vtep))
-        return change(state, endpoints={name: endpoint})
-    port = filled(state.name, name, msgspec.json.decode(body, type=Port), state.ports.get(name), _keys(body))
-    return change(state, ports={name: port})
+        return change(state, endpoints={name: filled_endpoint(endpoint, state.endpoints.get(name))})
+    port = msgspec.json.decode(body, type=Port)
+    return change(state, ports={name: filled_port(state.name, name, port, state.ports.get(name))})
 
 
-def filled(vpc: str, name: str, port: Port, held: Port | None, given: frozenset[str]) -> Port:
-    """A port with what follows from its name and from what is held; ``given`` are the keys that the caller gave."""
+def filled_network(network: Network, held: Network | None) -> Network:
+    """A network; left out, the VNI stays, and so do the subnets, which are objects of their own."""
+    if held is None:
+        return network
+    vni = held.vni if network.vni is None else network.vni
+    return msgspec.structs.replace(network, vni=vni, subnets=network.subnets or held.subnets)
+
+
+def filled_port(vpc: str, name: str, port: Port, held: Port | None) -> Port:
+    """A port; left out, the id follows from the name and the MAC from the id, or they stay as they are held.
+
+    An epoch that is left out (0) is the held one, and one more when the host is another.
+    """
     ident = port.id or (held.id if held is not None else port_id(vpc, name))
     mac = port.mac or (held.mac if held is not None and held.mac else derive_mac(ident))
-    epoch = port.epoch
-    if held is not None and "epoch" not in given:
-        epoch = held.epoch + (port.host != held.host)
+    epoch = port.epoch or (held.epoch + (port.host != held.host) if held is not None else 0)
     return msgspec.structs.replace(port, id=ident, mac=mac, epoch=epoch)
+
+
+def filled_endpoint(endpoint: RemoteEndpoint, held: RemoteEndpoint | None) -> RemoteEndpoint:
+    """An endpoint; an epoch that is left out (0) is the held one, and one more when the VTEP is another."""
+    epoch = endpoint.epoch or (held.epoch + (endpoint.vtep != held.vtep) if held is not None else 0)
+    return msgspec.structs.replace(endpoint, epoch=epoch)
 
 
 def delete(state: VpcState, kind: Kind, name: str) -> PatchBody | None:
@@ -157,14 +189,41 @@ def change(state: VpcState, **objects: Mapping[str, Any]) -> PatchBody | None:
     return PatchBody(previous=state.revision, revision=state.revision + 1, **differing)
 
 
-def merged(state: VpcState, first: PatchBody | None, second: PatchBody | None) -> PatchBody | None:
-    """One patch of ``state`` that does what ``first`` and then ``second`` do; ``second`` starts from ``state`` too."""
-    if first is None or second is None:
-        return first or second
-    after = patched(patched(state, first), second)
-    kinds = ("networks", "ports", "endpoints", "hosts")
-    touched = {kind: [*getattr(first, kind), *getattr(second, kind)] for kind in kinds}
-    return change(state, **{kind: {n: getattr(after, kind).get(n) for n in names} for kind, names in touched.items()})
+def port_of(state: VpcState, name: str) -> Port:
+    """A port. Raises UnknownObjectError."""
+    port = state.ports.get(name)
+    if port is None:
+        raise UnknownObjectError("port", state.name, name)
+    return port
+
+
+def with_vteps(state: VpcState, patch: PatchBody | None, known: Mapping[str, str]) -> PatchBody | None:
+    """The patch with the VTEPs of hosts that its ports name and that the state lacks, as far as they are ``known``."""
+    if patch is None:
+        return None
+    ports = [port for port in patch.ports.values() if port is not None]
+    named = {host for port in ports for host in (port.host, port.moving_to) if host is not None}
+    hosts = {host: known[host] for host in sorted(named) if host in known and host not in state.hosts}
+    return msgspec.structs.replace(patch, hosts={**hosts, **patch.hosts}) if hosts else patch
+
+
+def check_owner(state: VpcState, owner: str, *, adopt: bool) -> None:
+    """Raises ConflictError when a VPC belongs to somebody else and that is not to change."""
+    if state.owner != owner and not adopt:
+        raise ConflictError(
+            "foreign-owner",
+            f"VPC {state.name} belongs to {state.owner or 'an unnamed owner'}, not to {owner or 'an unnamed owner'}. "
+            "Adopt it explicitly if it is meant",
+            state.revision,
+        )
+
+
+def operation(held: VpcState | None, patch: PatchBody, vpc: str, owner: str) -> Operation:
+    """What a patch is to a host: the patch, or the whole state for a VPC that is new or gets another owner."""
+    if held is not None and held.owner == owner:
+        return Patch(vpc=vpc, **{name: getattr(patch, name) for name in PatchBody.__struct_fields__})
+    state = patched(held or new_vpc(vpc, owner), patch)
+    return Put(msgspec.structs.replace(state, owner=owner))
 
 
 def new_vpc(name: str, owner: str) -> VpcState:
@@ -172,21 +231,7 @@ def new_vpc(name: str, owner: str) -> VpcState:
     return VpcState(name=name, revision=0, owner=owner)
 
 
-def _keys(body: bytes) -> frozenset[str]:
-    return frozenset(msgspec.json.decode(body, type=dict[str, msgspec.Raw]))
-
-
-def _network(held: Network | None, body: bytes) -> Network:
-    """A network; subnets that are left out stay (they are objects of their own), as does a VNI."""
-    network = msgspec.json.decode(body, type=Network)
-    if held is None:
-        return network
-    given = _keys(body)
-    kept = {key: getattr(held, key) for key in ("vni", "subnets") if key not in given}
-    return msgspec.structs.replace(network, **kept)
-
-
-class _SubnetBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SubnetBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A subnet whose range may stand in the request's path alone."""
 
     cidr: str | None = None
@@ -198,7 +243,7 @@ def _put_subnet(state: VpcState, name: str, body: bytes) -> PatchBody | None:
     network = state.networks.get(network_name)
     if network is None:
         raise UnknownObjectError("network", state.name, network_name)
-    fields = msgspec.json.decode(body, type=_SubnetBody)
+    fields = msgspec.json.decode(body, type=SubnetBody)
     if fields.cidr is not None and _range(fields.cidr) != _range(cidr):
         raise UserError(f"the subnet's cidr is {shown(fields.cidr)}, and the request says {cidr}. Give one of both")
     subnet = Subnet(cidr=cidr, gateway=fields.gateway)

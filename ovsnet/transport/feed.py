@@ -59,11 +59,14 @@ class Feed(Protocol):
 class Transport(Protocol):
     """A way to hosts. What it loses shows when a host is asked, or told, what it should hold."""
 
-    def send(self, message: HostMessage, hosts: Iterable[str]) -> None:
-        """Tell hosts a transaction, after all that they were told before. Quick, from any thread."""
+    def send(self, message: HostMessage, hosts: Iterable[str]) -> bool:
+        """Tell hosts a transaction, after all that they were told before; false if it was dropped.
+
+        Quick, from any thread.
+        """
 
     def follow(self) -> None:
         """Hosts are new, gone, or called elsewhere. Quick, from any thread."""
 
     def flush(self) -> bool:
-        """Wait a while until what was sent is out of this process's hands, or will be mended; whether it is."""
+        """Wait a little until what was sent is out of this process's hands; whether it is, as far as not dropped."""

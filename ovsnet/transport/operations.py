@@ -6,17 +6,27 @@ from collections.abc import Iterable
 
 import msgspec
 
+from ovsnet.errors import UserError
 from ovsnet.model import VpcState, decode_state
 from ovsnet.transport.changes import Operation, Patch, PatchBody, Put, Withdraw
 from ovsnet.transport.messages import Item
 
 
+class NameMismatchError(UserError):
+    """A state is told under another name than its own."""
+
+    code = "name-mismatch"
+
+
 def operations_of(items: Iterable[Item]) -> list[Operation]:
-    """The operations that items carry. Raises ModelError for a state of the wrong structure, msgspec.MsgspecError."""
+    """The operations that items carry.
+
+    Raises ModelError for a state of the wrong structure, NameMismatchError, msgspec.MsgspecError.
+    """
     result: list[Operation] = []
     for item in items:
         if item.op == "put":
-            result.append(put_of(item.body))
+            result.append(put_of(item.body, item.vpc))
         elif item.op == "patch":
             result.append(patch_of(item.body, item.vpc))
         else:
@@ -24,12 +34,18 @@ def operations_of(items: Iterable[Item]) -> list[Operation]:
     return result
 
 
-def put_of(body: bytes | msgspec.Raw) -> Put:
-    """A whole state. Raises ModelError with all that is wrong with its structure, msgspec.DecodeError for no JSON."""
+def put_of(body: bytes | msgspec.Raw, vpc: str) -> Put:
+    """The whole state of a VPC.
+
+    Raises ModelError with all that is wrong with its structure, NameMismatchError, msgspec.DecodeError for no JSON.
+    """
     try:
-        return Put(msgspec.json.decode(body, type=VpcState))
+        state = msgspec.json.decode(body, type=VpcState)
     except msgspec.ValidationError:
-        return Put(decode_state(bytes(body)))  # says all that is wrong, with places
+        state = decode_state(bytes(body))  # says all that is wrong, with places
+    if state.name != vpc:
+        raise NameMismatchError(f"the state is named {state.name}, and it is told as that of VPC {vpc}")
+    return Put(state)
 
 
 def patch_of(body: bytes | msgspec.Raw, vpc: str) -> Patch:

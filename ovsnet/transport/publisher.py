@@ -12,7 +12,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -20,6 +20,7 @@ from ovsnet.model.types import VpcState
 from ovsnet.transport.bus import Bus, BusOptions, Incoming
 from ovsnet.transport.catchup import Head, lacks
 from ovsnet.transport.chunks import PART, split
+from ovsnet.transport.feed import Feed, HostMessage
 from ovsnet.transport.messages import (
     PROTOCOL,
     ChangeMessage,
@@ -49,26 +50,7 @@ MAX_KNOWN = 200_000
 """VPCs whose part of the heads is kept in writing."""
 
 
-class Feed(Protocol):
-    """What a publisher has to know. Called on the publisher's threads, several at a time."""
-
-    def hosts(self) -> Iterable[str]:
-        """All hosts, whether they hold anything or not."""
-
-    def wanted(self, host: str) -> Mapping[str, Head]:
-        """What a host should hold; nothing for a host that is not known."""
-
-    def state(self, vpc: str) -> VpcState:
-        """A VPC as it is now. Raises KeyError when it is gone."""
-
-    def raise_revision(self, vpc: str, above: int) -> None:
-        """Give a VPC a revision higher than ``above`` with the same contents."""
-
-    def on_report(self, report: ReportMessage) -> None:
-        """A host has reported."""
-
-
-class HostMessage(NamedTuple):
+class Told(NamedTuple):
     """All that one transaction ``tx`` brings to one host. Hosts with the same items should share the tuple."""
 
     host: str
@@ -140,7 +122,7 @@ class Publisher:
             pool.shutdown(cancel_futures=True)
         self.bus.close()
 
-    def publish(self, messages: Iterable[HostMessage]) -> bool:
+    def publish(self, messages: Iterable[Told]) -> bool:
         """Send messages, in order; what several hosts share is written once.
 
         False if one was dropped, since there is no connection or it is full; ``flush`` tells whether all arrived.
@@ -155,7 +137,14 @@ class Publisher:
             sent &= self._send(message.host, written[key])
         return sent
 
-    def flush(self, timeout: float = 10.0) -> bool:
+    def send(self, message: HostMessage, hosts: Iterable[str]) -> bool:
+        """Tell hosts a transaction; as ``publish`` does."""
+        return self.publish(Told(host, message.items, message.tx) for host in hosts)
+
+    def follow(self) -> None:
+        """Hosts are new or gone: the next round of heads tells."""
+
+    def flush(self, timeout: float = 2.0) -> bool:
         """Wait, at most ``timeout`` seconds, until the server has all that was published; whether it has."""
         return self.bus.flush(timeout)
 
@@ -260,7 +249,7 @@ class Publisher:
         if report.serial != last + 1 and not report.full:
             self._count("report_gaps")
         self._serials[host] = report.serial
-        self._guarded(self.feed.on_report, report)
+        self._guarded(self.feed.reported, report)
 
     def _asked(self, message: Incoming) -> None:
         client, kind = self.subjects.parse(message.subject)
@@ -298,10 +287,9 @@ def answer_items(feed: Feed, hello: HelloMessage, item_of: Callable[[VpcState], 
         for vpc in missing.withdraw:
             yield withdraw_item(vpc, held[vpc].revision)
     for vpc in missing.put:
-        try:
-            yield item_of(feed.state(vpc))
-        except KeyError:
-            log.info("VPC %s is gone before host %s was told of it", vpc, hello.host)
+        state = feed.state(vpc)
+        if state is not None:  # else it is gone meanwhile
+            yield item_of(state)
 
 
 class _HeadsEncoder:

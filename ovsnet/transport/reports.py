@@ -11,8 +11,25 @@ from ovsnet.transport.messages import PROTOCOL, PortReport, ReportMessage, VpcRe
 
 T = TypeVar("T")
 
+AT_ONCE = 0.001
+"""Seconds for which changes are gathered at the least."""
 MAX_ENTRIES = 2000
 """VPCs and ports in one message, so that it stays below what a bus takes."""
+
+
+class Pace:
+    """When a report may go: at once after a quiet time, evenly under a storm of changes. Times are in seconds."""
+
+    def __init__(self, burst: float = 20.0, rate: float = 20.0) -> None:
+        self._burst, self._rate = burst, rate
+        self._left, self._at = burst, 0.0
+
+    def delay(self, now: float) -> float:
+        """Take the next turn: how long to gather changes for it."""
+        self._left = min(self._burst, self._left + (now - self._at) * self._rate)
+        self._at = now
+        self._left -= 1
+        return AT_ONCE if self._left >= 0 else -self._left / self._rate
 
 
 @dataclass(frozen=True)

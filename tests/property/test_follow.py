@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ovsnet.agent.follow import Action, Apply, Confirm, Follower, Outcome, Say
 from ovsnet.transport.messages import PROTOCOL, ChangeMessage, HeadsMessage, HelloMessage, Message
 from ovsnet.transport.operations import operations_of
-from ovsnet.transport.publisher import HostMessage, answer_items
+from ovsnet.transport.publisher import Told, answer_items
 from ovsnet.transport.view import ConflictError
 from tests.bus_kit import SOURCE, FakeHost, Truth
 
@@ -43,7 +43,7 @@ class World:
         life = f"life{self.lives}"
         self.follower = Follower("hv1", self.host.vtep, "boot", life, self.source, random.Random(self.rng.random()))
 
-    def send(self, messages: list[HostMessage]) -> None:
+    def send(self, messages: list[Told]) -> None:
         for message in messages:
             self.down.append(ChangeMessage(v=PROTOCOL, tx=message.tx, items=message.items, source=SOURCE))
 

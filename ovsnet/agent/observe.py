@@ -1,0 +1,104 @@
+"""Looks at ports and VPCs after whatever may have changed them, and takes down as events what did."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from ovsnet.http.events import EventLog
+from ovsnet.model.types import Port, VpcState
+from ovsnet.transport.changes import Patch
+from ovsnet.transport.view import Change
+
+log = logging.getLogger(__name__)
+
+PAUSE = 0.02
+"""Seconds between two looks, so that a burst of changes costs one."""
+
+
+class LocalPorts:
+    """The ports that are, or are about to be, on this host, by VPC; a change costs what it touches.
+
+    ``by_vpc`` and what is in it are only ever replaced, so that any thread may read them.
+    """
+
+    def __init__(self, host: str, states: Iterable[VpcState]) -> None:
+        self.host = host
+        self.by_vpc: dict[str, dict[str, Port]] = {state.name: self._of(state.ports) for state in states}
+
+    def follow(self, change: Change) -> None:
+        """Take note of a change that was made."""
+        by_vpc = dict(self.by_vpc)
+        whole = {operation.vpc for operation in change.operations if not isinstance(operation, Patch)}
+        for vpc in whole:
+            state = change.states[vpc]
+            by_vpc.pop(vpc, None)
+            if state is not None:
+                by_vpc[vpc] = self._of(state.ports)
+        for operation in change.operations:
+            if isinstance(operation, Patch) and operation.vpc not in whole:
+                kept = {k: p for k, p in by_vpc.get(operation.vpc, {}).items() if k not in operation.ports}
+                by_vpc[operation.vpc] = kept | self._of(operation.ports)
+        self.by_vpc = by_vpc
+
+    def _of(self, ports: Mapping[str, Port | None]) -> dict[str, Port]:
+        return {
+            name: port for name, port in ports.items() if port is not None and self.host in {port.host, port.moving_to}
+        }
+
+
+Look = Callable[[], Mapping[str, Mapping[str, Any]]]
+"""What there is to see now: by kind of event and key, a value that says all of it (a msgspec struct)."""
+
+
+class Observer:
+    """Calls ``look`` after each ``poke``, in a thread of its own, and takes differences down in ``events``.
+
+    A thing that is gone is an event with its key and ``gone``.
+    """
+
+    def __init__(self, look: Look, events: EventLog) -> None:
+        self._look, self._events = look, events
+        self._seen: Mapping[str, Mapping[str, Any]] = {}
+        self._woken, self._stopping = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
+
+    def start(self) -> None:
+        """Start to look."""
+        self._thread.start()
+        self.poke()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopping.set()
+        self._woken.set()
+        self._thread.join()
+
+    def poke(self) -> None:
+        """Something may have changed; returns at once."""
+        self._woken.set()
+
+    def _run(self) -> None:
+        while True:
+            self._woken.wait()
+            if self._stopping.wait(PAUSE):
+                return
+            self._woken.clear()
+            try:
+                self._compare(self._look())
+            except Exception:
+                log.exception("looking at ports and VPCs failed")
+
+    def _compare(self, now: Mapping[str, Mapping[str, Any]]) -> None:
+        for kind, things in now.items():
+            before = self._seen.get(kind, {})
+            for key, value in things.items():
+                if before.get(key) != value:
+                    self._events.add(kind, {"id": key, **msgspec.to_builtins(value)})
+            for key in before.keys() - things.keys():
+                self._events.add(kind, {"id": key, "gone": True})
+        self._seen = now

@@ -1,0 +1,53 @@
+"""The reports of this host as a stream, for a controller that calls the hypervisor's API."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterable
+
+from ovsnet.agent import report
+from ovsnet.agent.agent import Agent
+from ovsnet.transport.messages import ReportMessage, encode
+from ovsnet.transport.reports import Pace, Reporter
+
+BEAT = 2.0
+"""Seconds between two signs of life; a reader may give up after three times that."""
+FULL_EVERY = 30.0
+"""Seconds between two full reports; a quarter more or less at random."""
+
+
+async def reports(agent: Agent) -> AsyncIterator[bytes]:
+    """A full report, then differences as they come, in the form of server-sent events, until the agent ends."""
+    loop, woken = asyncio.get_running_loop(), asyncio.Event()
+
+    def wake() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile, and nobody reads
+            loop.call_soon_threadsafe(woken.set)
+
+    reporter, pace = Reporter(agent.config.host, secrets.token_hex(8)), Pace()
+    stops = [agent.watch(wake), agent.events.listen(wake)]
+    full_at = 0.0
+    try:
+        while not agent.events.closed:
+            woken.clear()
+            now = time.monotonic()
+            if now >= full_at:
+                full_at = now + FULL_EVERY * random.uniform(0.75, 1.25)
+                yield _text(reporter.full(report.picture(agent)))
+            else:
+                yield _text(reporter.delta(report.picture(agent)))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(woken.wait(), BEAT)
+                await asyncio.sleep(pace.delay(time.monotonic()))
+    finally:
+        for stop in stops:
+            stop()
+
+
+def _text(messages: Iterable[ReportMessage]) -> bytes:
+    """Messages as events; a comment for none, so that the reader knows that somebody is there."""
+    return b"".join(b"event: report\ndata: %s\n\n" % encode(message) for message in messages) or b":\n\n"
