@@ -6,21 +6,21 @@ for a port, a network's for a VNI.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from ovsnet.facts import Facts
 from ovsnet.features import FEATURES, Endpoint, SourceAddress
 from ovsnet.model.numbers import cidr_int, ip_int, link_local, mac_int
-from ovsnet.model.types import Network, Port, VpcState
+from ovsnet.model.types import Network, Port, RemoteEndpoint, VpcState
 from ovsnet.pipeline.template import Key, Row
 
 T = TypeVar("T")
 
 
 class Subject(NamedTuple):
-    """The model object that flows stem from: ``kind`` is ``host``, ``network`` or ``port``."""
+    """The model object that flows stem from: ``kind`` is ``host``, ``network``, ``port`` or ``endpoint``."""
 
     kind: str
     vpc: str = ""
@@ -99,10 +99,11 @@ class _Vpc:
 
     networks: dict[str, Network] = field(default_factory=dict)
     ports: dict[str, Port] = field(default_factory=dict)
+    endpoints: dict[str, RemoteEndpoint] = field(default_factory=dict)
     hosts: dict[str, str] = field(default_factory=dict)
-    members: dict[str, set[str]] = field(default_factory=dict)  # network -> its ports
-    local: dict[str, set[str]] = field(default_factory=dict)  # network -> its ports on this host
-    placed: dict[str, set[str]] = field(default_factory=dict)  # host -> the ports on it
+    members: dict[str, set[Subject]] = field(default_factory=dict)  # network -> its ports and endpoints
+    local: dict[str, set[str]] = field(default_factory=dict)  # network -> its ports on this host, or about to come
+    placed: dict[str, set[str]] = field(default_factory=dict)  # host -> the ports on it, or about to come
 
 
 class HostCompiler:
@@ -123,7 +124,7 @@ class HostCompiler:
         return tuple(self._vpcs)
 
     def set_facts(self, facts: Facts) -> None:
-        """Take new facts of the switch; touches the ports whose OpenFlow port changed, or everything."""
+        """Take new facts of the switch; touches the ports whose OpenFlow port changed, or everything they concern."""
         old, self.facts = self.facts, facts
         if (old.tunnel_ofport, old.nd_responder) != (facts.tunnel_ofport, facts.nd_responder):
             self._touch(HOST)
@@ -131,6 +132,9 @@ class HostCompiler:
                 for network in vpc.networks:
                     self._touch_network(name, network)
             return
+        for name in (old.down ^ facts.down) & self._vpcs.keys():
+            for port in (port for ports in self._vpcs[name].local.values() for port in ports):
+                self._touch(Subject("port", name, port))
         for iface in old.ofports.keys() | facts.ofports.keys():
             if old.ofports.get(iface) != facts.ofports.get(iface) and iface in self._ports_by_iface:
                 self._touch(self._ports_by_iface[iface])
@@ -142,6 +146,7 @@ class HostCompiler:
             state.name,
             networks=_difference(vpc.networks, state.networks),
             ports=_difference(vpc.ports, state.ports),
+            endpoints=_difference(vpc.endpoints, state.endpoints),
             hosts=_difference(vpc.hosts, state.hosts),
         )
 
@@ -157,6 +162,7 @@ class HostCompiler:
         *,
         ports: Mapping[str, Port | None] | None = None,
         networks: Mapping[str, Network | None] | None = None,
+        endpoints: Mapping[str, RemoteEndpoint | None] | None = None,
         hosts: Mapping[str, str | None] | None = None,
     ) -> None:
         """Take changes of a VPC: new objects by name, ``None`` for one that is gone."""
@@ -171,6 +177,8 @@ class HostCompiler:
                 self._touch(Subject("port", name, port))
         for port, new in (ports or {}).items():
             self._change_port(name, vpc, port, new)
+        for endpoint_name, neighbour in (endpoints or {}).items():
+            self._change_endpoint(vpc, Subject("endpoint", name, endpoint_name), neighbour)
 
     def update(self) -> Delta:
         """Recompute what was touched; returns the difference to the flows before, which ``desired`` now has."""
@@ -209,18 +217,29 @@ class HostCompiler:
         self._touch(subject)
         if old is not None:
             self._ports_by_iface.pop(old.id, None)
-            vpc.members[old.network].discard(port)
-            vpc.placed.get(old.host or "", set()).discard(port)
-            if old.host == self.host:
+            vpc.members[old.network].discard(subject)
+            for host in old.hosts:
+                vpc.placed[host].discard(port)
+            if self.host in old.hosts:
                 self._place(name, old.network, vpc.local[old.network], port, False)
         _store(vpc.ports, port, new)
         if new is not None:
             self._ports_by_iface[new.id] = subject
-            vpc.members.setdefault(new.network, set()).add(port)
-            vpc.placed.setdefault(new.host or "", set()).add(port)
+            vpc.members.setdefault(new.network, set()).add(subject)
+            for host in new.hosts:
+                vpc.placed.setdefault(host, set()).add(port)
             local = vpc.local.setdefault(new.network, set())
-            if new.host == self.host:
+            if self.host in new.hosts:
                 self._place(name, new.network, local, port, True)
+
+    def _change_endpoint(self, vpc: _Vpc, subject: Subject, new: RemoteEndpoint | None) -> None:
+        old = vpc.endpoints.get(subject.name)
+        self._touch(subject)
+        if old is not None:
+            vpc.members[old.network].discard(subject)
+        _store(vpc.endpoints, subject.name, new)
+        if new is not None:
+            vpc.members.setdefault(new.network, set()).add(subject)
 
     def _place(self, name: str, network: str, local: set[str], port: str, here: bool) -> None:
         """A port comes to this host, or leaves it; the first and the last one concern their whole network."""
@@ -237,8 +256,8 @@ class HostCompiler:
 
     def _touch_network(self, name: str, network: str) -> None:
         self._touch(Subject("network", name, network))
-        for port in self._vpcs[name].members.get(network, ()):
-            self._touch(Subject("port", name, port))
+        for subject in self._vpcs[name].members.get(network, ()):
+            self._touch(subject)
 
     def _subject_rows(self, subject: Subject) -> Iterable[Row]:
         if subject.kind == "host":
@@ -252,32 +271,40 @@ class HostCompiler:
                 return ()
             vni = _assigned(network.vni, subject)
             return [row for feature in FEATURES if feature.network for row in feature.network(vni, self.facts)]
-        endpoint = self._endpoint(vpc, subject)
-        if endpoint is None:
+        made = self._neighbour(vpc, subject) if subject.kind == "endpoint" else self._port(vpc, subject)
+        if made is None:
             return ()
-        return [row for feature in FEATURES if feature.port for row in feature.port(endpoint, self.facts)]
+        return [row for feature in FEATURES if feature.port for row in feature.port(made, self.facts)]
 
-    def _endpoint(self, vpc: _Vpc, subject: Subject) -> Endpoint | None:
+    def _port(self, vpc: _Vpc, subject: Subject) -> Endpoint | None:
         """The port as numbers; ``None`` if it is of no concern here."""
         port = vpc.ports.get(subject.name)
-        if port is None or port.host is None or not vpc.local.get(port.network):
+        network = None if port is None or not vpc.local.get(port.network) else vpc.networks.get(port.network)
+        if port is None or network is None or port.host is None:
             return None
-        network = vpc.networks.get(port.network)
-        if network is None:
-            return None
-        local = port.host == self.host
-        vtep, bits = (0, 32) if local else ip_int(vpc.hosts[port.host])
+        local = self.host in port.hosts
+        up = local and subject.vpc not in self.facts.down
+        vteps = [ip_int(vpc.hosts[host]) for host in port.hosts if host != self.host]
         return endpoint(
             port,
             _assigned(network.vni, subject),
-            self.facts.ofports.get(port.id) if local else None,
+            self.facts.ofports.get(port.id) if up else None,
             local,
-            (vtep, bits),
+            vteps,
         )
 
+    def _neighbour(self, vpc: _Vpc, subject: Subject) -> Endpoint | None:
+        """The endpoint elsewhere as numbers; ``None`` if it is of no concern here."""
+        known = vpc.endpoints.get(subject.name)
+        network = None if known is None or not vpc.local.get(known.network) else vpc.networks.get(known.network)
+        if known is None or network is None:
+            return None
+        like = Port(network=known.network, mac=known.mac, ips=known.ips)
+        return endpoint(like, _assigned(network.vni, subject), None, False, [ip_int(known.vtep)])
 
-def endpoint(port: Port, vni: int, ofport: int | None, local: bool, vtep: tuple[int, int]) -> Endpoint:
-    """A declared port as the features see it; ``vtep`` is (address, bits) of its host."""
+
+def endpoint(port: Port, vni: int, ofport: int | None, local: bool, vteps: Sequence[tuple[int, int]]) -> Endpoint:
+    """A declared port as the features see it; ``vteps`` are (address, bits) of the other hosts that it is on."""
     mac = mac_int(port.mac or "")
     ips = [ip_int(ip) for ip in port.ips or ()]
     return Endpoint(
@@ -293,8 +320,8 @@ def endpoint(port: Port, vni: int, ofport: int | None, local: bool, vtep: tuple[
         secured=port.port_security,
         local=local,
         ofport=ofport,
-        vtep=vtep[0],
-        vtep_bits=vtep[1],
+        vteps=tuple(address for address, _bits in vteps),
+        vtep_bits=vteps[0][1] if vteps else 32,
     )
 
 

@@ -12,12 +12,14 @@ class Facts:
 
     ``ofports`` maps an interface's ``iface-id`` to its OpenFlow port (only those that work); ``tunnel_ofport`` is the
     tunnel port's, ``None`` while there is none; ``nd_responder`` says whether the datapath can rewrite a neighbour
-    solicitation into its answer (user space can, the kernel's cannot).
+    solicitation into its answer (user space can, the kernel's cannot). ``down`` are the VPCs whose ports here
+    are kept down, since nobody has confirmed yet that they are still placed on this host.
     """
 
     ofports: Mapping[str, int] = field(default_factory=dict)
     tunnel_ofport: int | None = None
     nd_responder: bool = True
+    down: frozenset[str] = frozenset()
 
     @staticmethod
     def assumed(iface_ids: Iterable[str], *, nd_responder: bool = True) -> Facts:

@@ -35,7 +35,10 @@ def host_of(model: Model, host: str) -> Host:
 def assumed_facts(model: Model, host: str) -> Facts:
     """Facts for a host without looking at its switch: tunnel port 1, then its ports in the order of their names."""
     mine = sorted(
-        (vpc, name, port.id) for vpc, has in model.vpcs.items() for name, port in has.ports.items() if port.host == host
+        (vpc, name, port.id)
+        for vpc, has in model.vpcs.items()
+        for name, port in has.ports.items()
+        if host in port.hosts
     )
     return Facts.assumed(iface for _, _, iface in mine)
 

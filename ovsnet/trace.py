@@ -16,6 +16,8 @@ from ovsnet.pipeline import fields as f
 from ovsnet.pipeline.render import value_text
 
 MOST_HOPS = 8
+_TABLE_WIDTH = 3
+"""Characters of a table's number in ``ofproto/trace``, to the left of which a nested bridge's are indented."""
 _METADATA = frozenset({f.TUN_DST, f.TUN_IPV6_DST, *f.REGISTER_FIELDS})
 _TRACE_ORDER = {field: place for place, field in enumerate(f.PACKET_FIELDS)}
 
@@ -102,7 +104,7 @@ def trace(
     wanted = mac if mac is not None else mac_text(answer or 0)
     packet = frame(start, sender.mac or "", wanted, ip_src, ip_dst, protocol, port)
     hops, reached = _follow(model, at, sender.host, packet, f"{protocol} {ip_src} -> {ip_dst}")
-    return _conclude(source, target, (question, *hops), reached)
+    return _conclude(source, target, question, hops, reached)
 
 
 def _walk(place: Place, packet: Packet) -> Walk:
@@ -164,9 +166,12 @@ def _ask(sender: Port, ofport: int, ip_src: str, ip_dst: str) -> dict[f.Field, i
     }
 
 
-def _follow(model: Model, at: Mapping[str, Place], host: str, packet: Packet, what: str) -> tuple[list[Hop], list[str]]:
+def _follow(
+    model: Model, at: Mapping[str, Place], host: str, packet: Packet, what: str
+) -> tuple[list[Hop], list[tuple[Hop, str]]]:
+    """The hops, and which of them delivered to which port."""
     hops: list[Hop] = []
-    reached: list[str] = []
+    reached: list[tuple[Hop, str]] = []
     waiting: list[tuple[str, Packet]] = [(host, packet)]
     while waiting and len(hops) < MOST_HOPS:
         here, now = waiting.pop(0)
@@ -179,7 +184,7 @@ def _follow(model: Model, at: Mapping[str, Place], host: str, packet: Packet, wh
                 if there and tunnel is not None:
                     waiting.append((there, arrival(out.packet, tunnel)))
             else:
-                reached.append(_name_of(model, at[here].facts, out))
+                reached.append((hop, _name_of(model, at[here].facts, out)))
     return hops, reached
 
 
@@ -198,16 +203,17 @@ def _name_of(model: Model, facts: Facts, out: Emission) -> str:
     return f"OpenFlow port {port}"
 
 
-def _conclude(source: str, target: str, hops: tuple[Hop, ...], reached: list[str]) -> Trace:
-    step = hops[-1].walk.last
-    template, decided_by = step.flow.row.template, str(step.flow.subject)
+def _conclude(source: str, target: str, question: Hop, hops: list[Hop], reached: list[tuple[Hop, str]]) -> Trace:
+    names = tuple(dict.fromkeys(name for _, name in reached))  # a port that moves is reached in two places
+    last = reached[0][0] if reached else hops[-1]
+    step = last.walk.last
     if reached:
-        delivered = target in reached or "/" not in target
-        reason = f"delivered to {', '.join(reached)} by {step.table.name} on {hops[-1].host}"
+        places = " and ".join(hop.host for hop, _ in reached)
+        reason = f"delivered to {', '.join(names)} by {step.table.name} on {places}"
     else:
-        delivered = False
-        reason = f"dropped in {step.table.name} on {hops[-1].host}: {template.doc}"
-    return Trace(source, target, hops, tuple(reached), delivered, reason, decided_by)
+        reason = f"dropped in {step.table.name} on {last.host}: {step.flow.row.template.doc}"
+    delivered = bool(names) and (target in names or "/" not in target)
+    return Trace(source, target, (question, *hops), names, delivered, reason, str(step.flow.subject))
 
 
 def ofproto_flow(packet: Packet) -> str:
@@ -222,13 +228,19 @@ def ofproto_flow(packet: Packet) -> str:
 
 
 def ofproto_tables(output: str) -> list[tuple[int, int]]:
-    """The (table id, priority) pairs that an ``ofproto/trace`` visited in the bridge it was asked for, in order."""
+    """The (table id, priority) pairs that an ``ofproto/trace`` visited in the bridge it was asked for, in order.
+
+    A tunnel leads through the bridge to the underlay, whose tables are indented below the action that leads there, or
+    follow under a heading of their own where that is the last one.
+    """
     found = []
-    # A tunnel leads through the bridge to the underlay, whose tables follow under a heading of their own.
-    own = "bridge(".join(output.split("bridge(", 2)[:2])
-    for line in own.splitlines():
+    headings = []
+    for line in output.splitlines():
+        if line.startswith("bridge("):
+            headings.append(line)
         head, dot, rest = line.partition(". ")
-        if dot and head.strip().isdigit() and "priority " in rest:
+        own = len(head) <= _TABLE_WIDTH and headings[-1:] == headings[:1]
+        if dot and own and head.strip().isdigit() and "priority " in rest:
             number = rest.split("priority ", 1)[1].split(",")[0].split()[0]
             found.append((int(head), int(number)))
     return found

@@ -9,10 +9,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from ovsnet.agent import report
+from ovsnet.agent.arrival import Arrivals, Listener
+from ovsnet.agent.boot import BOOT_ID_FILE, BootHold, read_boot_id
 from ovsnet.agent.observe import LocalPorts, Observer
 from ovsnet.agent.reconcile import AUDIT_EVERY, Reconciler, Status
 from ovsnet.agent.store import Store
@@ -41,7 +44,11 @@ CORRECT_EVERY = 1.0
 
 @dataclass(frozen=True)
 class Config:
-    """An agent's own configuration; ``vtep`` is the host's tunnel address, ``datapath`` ``netdev`` or ``system``."""
+    """An agent's own configuration; ``vtep`` is the host's tunnel address, ``datapath`` ``netdev`` or ``system``.
+
+    ``boot_policy`` says what becomes of ports that nobody has confirmed since the machine was booted: ``hold`` keeps
+    them down, ``open`` lets them up ``boot_grace`` seconds after the agent's start.
+    """
 
     host: str
     vtep: str
@@ -51,6 +58,9 @@ class Config:
     bridge: str = "br-int"
     datapath: str = "system"
     audit_every: float = AUDIT_EVERY
+    boot_id_file: Path = BOOT_ID_FILE
+    boot_policy: Literal["hold", "open"] = "hold"
+    boot_grace: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,7 @@ class Agent:
         for line in self.damage:
             log.error("%s", line)
         self.view = HostView(config.host, states)
+        self.boot = BootHold(config.state_dir / "boot", read_boot_id(config.boot_id_file), states)
         self.ovsdb = Ovsdb(config.ovsdb, config.bridge)
         self.switch = SwitchProcess(config.openflow)
         self.local = LocalPorts(config.host, states.values())
@@ -94,6 +105,8 @@ class Agent:
             on_drift=self._drifted,
             audit_every=config.audit_every,
         )
+        self.arrivals = Arrivals(self.switch, self._arriving)
+        self.arrivals.listen(lambda _vpc, _port: self._news())
         self.unsaved: set[str] = set()
         self._saving: Counter[str] = Counter()
         self._watchers: list[Callable[[], None]] = [self.observer.poke]
@@ -103,18 +116,28 @@ class Agent:
         self._in_place = False
         self._reported: set[str] = set()
         self._lock = threading.Lock()
+        self._facts_lock = threading.Lock()
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._noted = threading.Event()
         self._stopping = False
+        self._grace: threading.Timer | None = None
         self._thread = threading.Thread(target=self._watch_switch, name="switch config", daemon=True)
 
     def start(self) -> Agent:
         """Start everything; returns at once."""
         log.info("holding %d VPCs for host %s", len(self.view.states), self.config.host)
+        self._disk.submit(self._save_boot)
+        if self.boot.waiting:
+            log.warning("the host was booted: the ports of %d VPCs wait to be confirmed", len(self.boot.waiting))
+            if self.config.boot_policy == "open":
+                self._grace = threading.Timer(self.config.boot_grace, self.confirm)
+                self._grace.daemon = True
+                self._grace.start()
         self.ovsdb.on_change(self._noted.set)
         self.ovsdb.on_change(self._news)
         self.ovsdb.start()
         self.reconciler.start()
+        self.arrivals.start()
         self._thread.start()
         self.observer.start()
         return self
@@ -124,6 +147,9 @@ class Agent:
         self._stopping = True
         self._noted.set()
         self._thread.join()
+        if self._grace is not None:
+            self._grace.cancel()
+        self.arrivals.stop()
         self.observer.stop()
         self.reconciler.stop()
         self.switch.stop()
@@ -132,7 +158,10 @@ class Agent:
         self.store.close()
 
     def change(self, operations: Iterable[Operation], *, adopt: bool = False) -> Ticket:
-        """Take operations over, all or none. Raises ConflictError or ModelError, and then nothing has changed."""
+        """Take operations over, all or none. Raises ConflictError or ModelError, and then nothing has changed.
+
+        Who tells of a VPC confirms it, even if it tells nothing new.
+        """
         return self.edit(lambda _: operations, adopt=adopt)
 
     def edit(self, make: Edit, *, adopt: bool = False) -> Ticket:
@@ -143,16 +172,42 @@ class Agent:
         with self._lock:
             asked = tuple(make(self.view.states))
             change = self.view.check(asked, adopt=adopt)
-            if not change.operations:
-                done: Future[None] = Future()
-                done.set_result(None)
-                return Ticket(asked, change, done, self.reconciler.feed(change))
-            self.view.commit(change)
-            self.local.follow(change)
-            states = {vpc: state for vpc, state in change.states.items() if state is not None}
-            self._saving.update(change.states.keys())
-            stored = self._disk.submit(self._save, change, states)
-            return Ticket(asked, change, stored, self.reconciler.feed(change))
+            stored: Future[None] = Future()
+            if change.operations:
+                self.view.commit(change)
+                self.local.follow(change)
+                states = {vpc: state for vpc, state in change.states.items() if state is not None}
+                self._saving.update(change.states.keys())
+                stored = self._disk.submit(self._save, change, states)
+            else:
+                stored.set_result(None)
+            with self._facts_lock:
+                confirmed = self.boot.confirm({operation.vpc for operation in asked})
+                facts = self.facts() if confirmed and self.configured.is_set() else None
+                enforced = self.reconciler.feed(change, facts)
+            if confirmed:
+                self._disk.submit(self._save_boot)
+        self.arrivals.look()
+        return Ticket(asked, change, stored, enforced)
+
+    def confirm(self, vpcs: Iterable[str] | None = None) -> None:
+        """The ports of these VPCs (``None``: all) are still placed on this host, after a boot: they may come up."""
+        with self._facts_lock:
+            if not self.boot.confirm(vpcs):
+                return
+            if self.configured.is_set():
+                self.reconciler.set_facts(self.facts())
+        self._disk.submit(self._save_boot)
+        self.arrivals.look()
+        self._news()
+
+    def on_active(self, listener: Listener) -> None:
+        """Have ``listener(vpc, port)`` called, on a thread of the agent's, when a port that moves here has arrived."""
+        self.arrivals.listen(listener)
+
+    def active_ports(self) -> set[str]:
+        """The ports (``VPC/NAME``) that are about to move to this host and have sent something here already."""
+        return {f"{vpc}/{name}" for vpc, name in self.arrivals.active.intersection(self.view.arriving)}
 
     def watch(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Have ``listener()`` called, on any thread, when what the agent tells about itself may have changed.
@@ -175,7 +230,8 @@ class Agent:
         with self._lock:
             change = self.view.check(tuple(make(self.view.states)), adopt=adopt)
         states = [state for state in change.states.values() if state is not None]
-        desired = compile_states(states, self.config.host, self.facts())
+        facts = replace(self.facts(), down=self.boot.waiting.difference(change.states))
+        desired = compile_states(states, self.config.host, facts)
         for key, owned in list(desired.flows.items()):
             if not owned.subject.vpc:
                 del desired.flows[key]
@@ -188,7 +244,7 @@ class Agent:
 
     def facts(self) -> Facts:
         """The switch's facts as they are now."""
-        return facts_of(self.ovsdb.state)
+        return replace(facts_of(self.ovsdb.state), down=self.boot.waiting)
 
     def misplaced(self) -> list[dict[str, str]]:
         """The interfaces here whose ports are declared on another host, or on none."""
@@ -197,7 +253,7 @@ class Agent:
             vpc, name = self.view.port_of(iface_id) or ("", "")
             state = self.view.states.get(vpc)
             port = None if state is None else state.ports.get(name)
-            if port is not None and port.host != self.config.host:
+            if port is not None and self.config.host not in port.hosts:
                 declared = port.host or ""
                 found.append({"port": f"{vpc}/{name}", "interface": interface.name, "declared_host": declared})
         return found
@@ -217,6 +273,24 @@ class Agent:
             for row in decode([entry]).rows.values()
             if row.named()["ofport"] == ofport
         )
+
+    def _arriving(self) -> dict[tuple[str, str], int]:
+        """The OpenFlow ports of those that are about to move here, are plugged and not kept down."""
+        found: dict[tuple[str, str], int] = {}
+        interfaces = self.ovsdb.interfaces() if self.view.arriving else {}
+        for vpc, name in tuple(self.view.arriving):
+            state = self.view.states.get(vpc)
+            port = None if state is None or vpc in self.boot.waiting else state.ports.get(name)
+            interface = None if port is None else interfaces.get(port.id)
+            if interface is not None and interface.ofport is not None:
+                found[vpc, name] = interface.ofport
+        return found
+
+    def _save_boot(self) -> None:
+        try:
+            self.boot.save()
+        except OSError as exc:
+            log.error("cannot write to %s: %s", self.config.state_dir, exc.strerror or exc)
 
     def _flows_of(self, vpcs: Iterable[str]) -> dict[Key, Owned]:
         names = set(vpcs)
@@ -273,7 +347,9 @@ class Agent:
                     self.configured.set()
             self._report_interfaces()
             if self.configured.is_set():
-                self.reconciler.set_facts(self.facts())
+                with self._facts_lock:
+                    self.reconciler.set_facts(self.facts())
+                self.arrivals.look()
 
     def _correct(self) -> None:
         """Bring the switch's configuration to what it should be; what hinders that is the agent's ``fault``."""

@@ -56,7 +56,8 @@ class VpcEvent(Answer, frozen=True, kw_only=True):
 class PortAnswer(Answer, frozen=True, kw_only=True):
     """A port on this host: what is declared, what it is bound to, and the ``reason`` why it is not enforced.
 
-    ``up``: the link of its interface; ``epoch`` counts placements, ``moving_to`` is the host that it moves to.
+    ``up``: the link of its interface; ``epoch`` counts placements, ``moving_to`` is the host that it moves to;
+    ``active``: it moves here, and has sent something from here already.
     """
 
     port: str
@@ -72,6 +73,7 @@ class PortAnswer(Answer, frozen=True, kw_only=True):
     interface: str | None
     ofport: int | None
     up: bool
+    active: bool
     enforced: bool
     reason: str | None
 
@@ -84,6 +86,12 @@ class CountedPort(PortAnswer, frozen=True, kw_only=True):
 
     dropped: int | None
     declared: Port
+
+
+class ConfirmAnswer(Answer, frozen=True, kw_only=True):
+    """``waiting``: the VPCs whose ports are kept down since the host was booted, until somebody confirms them."""
+
+    waiting: tuple[str, ...]
 
 
 class Connections(Answer, frozen=True, kw_only=True):

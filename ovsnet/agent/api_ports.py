@@ -76,7 +76,7 @@ async def plug_port(call: Call[Agent]) -> Reply:
     """Plug a port in: make a veth pair or a tap, or take an existing device, and bind it; again is harmless."""
     agent, state, name = call.subject, held(call), call.path["id"]
     port = port_of(state, name)
-    if agent.config.host not in {port.host, port.moving_to}:
+    if agent.config.host not in port.hosts:
         where = f"declared on {port.host}" if port.host else "placed on no host"
         message = f"port {state.name}/{name} is {where}. Plug it there, or place it on {agent.config.host} first"
         raise ConflictError("not-here", message, state.revision)

@@ -27,6 +27,14 @@ from ovsnet.transport.operations import operations_of, patch_of, put_of
 from ovsnet.transport.shapes import AnyItem
 
 SITE: Endpoints[Agent] = Endpoints()
+
+
+class ConfirmRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which VPCs are confirmed; left out, all that the host holds."""
+
+    vpcs: tuple[str, ...] | None = None
+
+
 _FLOWS = (
     choice("source", "What the agent has put there, or what the switch says now.", "account", "switch"),
     name_of("vpc", "Only this VPC's flows."),
@@ -62,6 +70,21 @@ async def metrics(call: Call[Agent]) -> Reply:
 async def get_host(call: Call[Agent]) -> Reply:
     """The host, its switch, its VPCs with revisions and digests, and its ports."""
     return reply(await asyncio.to_thread(report.host, call.subject))
+
+
+@SITE.add(
+    "POST",
+    "/v1/host/confirm",
+    body=ConfirmRequest,
+    optional_body=True,
+    answers=(Answer(200, "What still waits.", (answers.ConfirmAnswer,)),),
+    problems=(413, 422),
+)
+async def confirm_host(call: Call[Agent]) -> Reply:
+    """After a boot: what is held is still placed on this host, so its ports may come up."""
+    wanted = call.decode(ConfirmRequest) if call.body else ConfirmRequest()
+    await asyncio.to_thread(call.subject.confirm, wanted.vpcs)
+    return reply(answers.ConfirmAnswer(waiting=tuple(sorted(call.subject.boot.waiting))))
 
 
 @SITE.add("GET", "/v1/reports", answers=(Answer(200, "ReportMessages as events.", media=stream.MEDIA_TYPE),))

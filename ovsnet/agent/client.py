@@ -110,6 +110,10 @@ class AgentClient:
         """The host, its switch, its VPCs with revisions, and its ports."""
         return self._call("GET", "/v1/host")
 
+    def confirm(self, vpcs: Sequence[str] | None = None) -> Data:
+        """After a boot: these VPCs (None: all) are still placed on the host; ``waiting`` are those that are not yet."""
+        return self._call("POST", "/v1/host/confirm", msgspec.json.encode({"vpcs": vpcs}))
+
     def ready(self) -> Data:
         """``ready`` and the ``reasons`` if it is not."""
         return self._call("GET", "/readyz", accept=(503,))

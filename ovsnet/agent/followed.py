@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Protocol
 
 from ovsnet.agent import report
@@ -13,8 +12,6 @@ from ovsnet.agent.follow import Held
 from ovsnet.transport.changes import Operation
 from ovsnet.transport.reports import Picture
 from ovsnet.transport.view import HostView
-
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Followed(Protocol):
@@ -49,7 +46,7 @@ class FollowedAgent:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self.host, self.vtep = agent.config.host, agent.config.vtep
-        self.boot = BOOT_ID.read_text().strip()
+        self.boot = agent.boot.id
 
     def held(self) -> Mapping[str, Held]:
         """What the agent holds."""
@@ -61,6 +58,7 @@ class FollowedAgent:
 
     def confirm(self, vpcs: Iterable[str]) -> None:
         """The publisher agrees with what is held of these VPCs."""
+        self._agent.confirm(vpcs)
 
     def picture(self) -> Picture:
         """All that the agent reports."""

@@ -16,6 +16,7 @@ from types import FrameType
 
 from ovsnet._version import VERSION
 from ovsnet.agent.agent import Agent, Config
+from ovsnet.agent.boot import BOOT_ID_FILE
 from ovsnet.agent.joining import BusConfig, add_options, bus_of, join
 from ovsnet.errors import UserError
 from ovsnet.http.service import (
@@ -83,6 +84,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--tls-key", type=Path, metavar="PEM", help="the certificate's key")
     add("--tls-ca", type=Path, metavar="PEM", help="the authority of those who may call")
     add("--audit-interval", type=float, default=30.0, metavar="SECONDS", help="between audits (default: %(default)s)")
+    add(
+        "--boot-policy",
+        choices=["hold", "open"],
+        default="hold",
+        help="after a boot, ports stay down until their placement is confirmed (hold), or for --boot-grace at most",
+    )
+    add("--boot-grace", type=float, default=60.0, metavar="SECONDS", help="(default: %(default)s)")
+    add("--boot-id-file", type=Path, default=BOOT_ID_FILE, help="says which boot this is (default: %(default)s)")
     add_options(parser)
     add("--log-json", action="store_true", help="log one JSON object a line")
     add("--version", action="version", version=f"ovsnet-agent {VERSION}")
@@ -105,6 +114,8 @@ def config_of(options: argparse.Namespace) -> Config:
         openflow = f"unix:{directory / (options.bridge + '.mgmt')}"
     if options.audit_interval <= 0:
         raise UserError(f"--audit-interval {options.audit_interval:g}: give seconds, more than 0")
+    if options.boot_grace < 0:
+        raise UserError(f"--boot-grace {options.boot_grace:g}: give seconds, 0 or more")
     return Config(
         host=options.host,
         vtep=vtep,
@@ -114,6 +125,9 @@ def config_of(options: argparse.Namespace) -> Config:
         bridge=options.bridge,
         datapath=options.datapath,
         audit_every=options.audit_interval,
+        boot_id_file=options.boot_id_file,
+        boot_policy=options.boot_policy,
+        boot_grace=options.boot_grace,
     )
 
 

@@ -46,9 +46,7 @@ class LocalPorts:
         self.by_vpc = by_vpc
 
     def _of(self, ports: Mapping[str, Port | None]) -> dict[str, Port]:
-        return {
-            name: port for name, port in ports.items() if port is not None and self.host in {port.host, port.moving_to}
-        }
+        return {name: port for name, port in ports.items() if port is not None and self.host in port.hosts}
 
 
 Look = Callable[[], Mapping[str, Mapping[str, Any]]]

@@ -128,11 +128,15 @@ class Reconciler:
         for thread in self._threads:
             thread.join()
 
-    def feed(self, change: Change) -> Future[Status]:
-        """Take a checked change; the future is done once a step that includes it has been through the switch."""
+    def feed(self, change: Change, facts: Facts | None = None) -> Future[Status]:
+        """Take a checked change; the future is done once a step that includes it has been through the switch.
+
+        ``facts`` are those of the switch that hold from this change on, in the same step.
+        """
         future: Future[Status] = Future()
         with self._wake:
             self._inbox.append(change)
+            self._facts = facts or self._facts
             self._serial += 1
             self._taken.append((self._serial, time.monotonic()))
             self._waiters = [waiter for waiter in self._waiters if waiter.future() is not None]
@@ -296,7 +300,11 @@ class Reconciler:
                 self.compiler.put_vpc(operation.state)
             elif isinstance(operation, Patch):
                 self.compiler.patch_vpc(
-                    operation.vpc, ports=operation.ports, networks=operation.networks, hosts=operation.hosts
+                    operation.vpc,
+                    ports=operation.ports,
+                    networks=operation.networks,
+                    endpoints=operation.endpoints,
+                    hosts=operation.hosts,
                 )
             else:
                 self.compiler.drop_vpc(operation.vpc)

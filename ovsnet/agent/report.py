@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ovsnet._version import VERSION
 from ovsnet.agent import answers
 from ovsnet.agent.answers import PortAnswer
+from ovsnet.agent.boot import REASON
 from ovsnet.agent.reconcile import Status
 from ovsnet.compiler import Owned
 from ovsnet.model.types import Port, VpcState
@@ -86,6 +87,7 @@ def warnings(agent: Agent) -> list[str]:
         vtep = state.hosts.get(agent.config.host)
         if vtep is not None and vtep != agent.config.vtep:
             found.append(f"VPC {name} says that this host's VTEP is {vtep}, and it is {agent.config.vtep}")
+    found += [f"VPC {name} is kept down: {REASON}" for name in sorted(agent.boot.waiting)]
     tunnel = agent.ovsdb.state.tunnel
     if tunnel is not None and tunnel.error:
         found.append(f"tunnel port {tunnel.name}: {tunnel.error}")
@@ -130,10 +132,11 @@ def port(agent: Agent, state: VpcState, name: str, declared: Port) -> PortAnswer
         workload=declared.workload,
         mac=declared.mac,
         ips=declared.ips or (),
-        bound=interface is not None and agent.config.host in {declared.host, declared.moving_to},
+        bound=interface is not None and agent.config.host in declared.hosts,
         interface=None if interface is None else interface.name,
         ofport=None if interface is None else interface.ofport,
         up=interface is not None and interface.up,
+        active=f"{state.name}/{name}" in agent.active_ports(),
         enforced=not reason,
         reason=reason or None,
     )
@@ -141,13 +144,15 @@ def port(agent: Agent, state: VpcState, name: str, declared: Port) -> PortAnswer
 
 def _reason(agent: Agent, state: VpcState, declared: Port, interface: Interface | None) -> str:
     status = agent.reconciler.status
-    if agent.config.host not in {declared.host, declared.moving_to}:
+    if agent.config.host not in declared.hosts:
         where = f"declared on {declared.host}" if declared.host else "placed on no host"
         return f"{where}, and plugged here" if interface is not None else where
     if interface is None:
         return f"no interface on {agent.config.bridge} has external_ids:iface-id={declared.id}"
     if interface.ofport is None:
         return interface.error or "ovs-vswitchd has given the interface no OpenFlow port yet"
+    if state.name in agent.boot.waiting:
+        return REASON
     if state.name in status.held:
         return status.held[state.name].reason
     if status.fault:
@@ -225,7 +230,7 @@ def picture(agent: Agent) -> Picture:
     return Picture(
         vpcs=vpcs,
         ports={
-            f"{vpc_name}/{name}": _port_report(agent, states[vpc_name], declared)
+            f"{vpc_name}/{name}": _port_report(agent, states[vpc_name], name, declared)
             for vpc_name, local in agent.local.by_vpc.items()
             if vpc_name in states
             for name, declared in local.items()
@@ -235,12 +240,12 @@ def picture(agent: Agent) -> Picture:
     )
 
 
-def _port_report(agent: Agent, state: VpcState, declared: Port) -> PortReport:
+def _port_report(agent: Agent, state: VpcState, name: str, declared: Port) -> PortReport:
     interface = agent.ovsdb.interfaces().get(declared.id)
     reason = _reason(agent, state, declared, interface)
     if not reason and interface is not None and not interface.up:
         reason = f"the link of {interface.name} is down"
-    return PortReport(up=not reason, reason=reason)
+    return PortReport(up=not reason, reason=reason, active=f"{state.name}/{name}" in agent.active_ports())
 
 
 def preview(steps: Plan) -> answers.PreviewAnswer:

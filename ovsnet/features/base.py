@@ -26,11 +26,13 @@ class SourceAddress:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One port of a network, as numbers.
+    """One port of a network, or a neighbour behind a bare VTEP, as numbers.
 
     ``v4`` and ``v6`` are the declared addresses; ``link_local`` the EUI-64 address of the MAC (RFC 4291, appendix A).
-    ``allowed`` are further source addresses. ``local`` tells whether it runs on the host compiled for; ``ofport`` is
-    its OpenFlow port there (``None``: not plugged). ``vtep`` is the other host's tunnel address with ``vtep_bits``.
+    ``allowed`` are further source addresses. ``local`` tells whether it runs on the host compiled for, or is about to
+    move there; ``ofport`` is its OpenFlow port there (``None``: not plugged, or kept down). ``vteps`` are the tunnel
+    addresses, of ``vtep_bits`` bits, of the other hosts that frames for it go to: two while it moves between two
+    others, one beside ``local`` while it moves to or from this host.
     """
 
     vni: int
@@ -42,7 +44,7 @@ class Endpoint:
     secured: bool
     local: bool
     ofport: int | None
-    vtep: int
+    vteps: tuple[int, ...]
     vtep_bits: int
 
     @property

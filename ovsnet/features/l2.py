@@ -22,19 +22,49 @@ FROM_TUNNEL = FlowTemplate(
     (SetField(f.NET, "net"), Goto(t.DELIVER)),
     "A frame from another host, in a network that has a port here.",
 )  # fmt: skip
+_TO_MAC = (Match(f.NET, "net"), Match(f.ETH_DST, "mac"))
 TO_HOST = FlowTemplate(
     "to-host", "l2", t.L2, 100,
-    (Match(f.NET, "net"), Match(f.ETH_DST, "mac")),
+    _TO_MAC,
     (SetField(f.TUN_ID, "net"), SetField(f.TUN_DST, "vtep"), Output("tunnel")),
-    "The MAC is a port's on another host: tunnel to that host's IPv4 VTEP.",
+    "The MAC is a port's on another host, or a neighbour's elsewhere: tunnel to its IPv4 VTEP.",
 )  # fmt: skip
 TO_HOST_V6 = FlowTemplate(
     "to-host-v6", "l2", t.L2, 101,
-    (Match(f.NET, "net"), Match(f.ETH_DST, "mac")),
+    _TO_MAC,
     (SetField(f.TUN_ID, "net"), SetField(f.TUN_IPV6_DST, "vtep"), Output("tunnel")),
     "The same over an IPv6 underlay.",
 )  # fmt: skip
-_TO_MAC = (Match(f.NET, "net"), Match(f.ETH_DST, "mac"))
+TO_BOTH_HOSTS = FlowTemplate(
+    "to-both-hosts", "l2", t.L2, 102,
+    _TO_MAC,
+    (
+        SetField(f.TUN_ID, "net"), SetField(f.TUN_DST, "vtep"), Output("tunnel"),
+        SetField(f.TUN_DST, "target"), Output("tunnel"),
+    ),
+    "The port moves from one other host to another: a copy to each, so that it misses nothing wherever it wakes up.",
+)  # fmt: skip
+TO_BOTH_HOSTS_V6 = FlowTemplate(
+    "to-both-hosts-v6", "l2", t.L2, 103,
+    _TO_MAC,
+    (
+        SetField(f.TUN_ID, "net"), SetField(f.TUN_IPV6_DST, "vtep"), Output("tunnel"),
+        SetField(f.TUN_IPV6_DST, "target"), Output("tunnel"),
+    ),
+    "The same over an IPv6 underlay.",
+)  # fmt: skip
+HERE_AND_TO_HOST = FlowTemplate(
+    "here-and-to-host", "l2", t.L2, 104,
+    _TO_MAC,
+    (SetField(f.TUN_ID, "net"), SetField(f.TUN_DST, "vtep"), Output("tunnel"), Goto(t.DELIVER)),
+    "The port moves between this host and another: a copy to that one, and on to the port here.",
+)  # fmt: skip
+HERE_AND_TO_HOST_V6 = FlowTemplate(
+    "here-and-to-host-v6", "l2", t.L2, 105,
+    _TO_MAC,
+    (SetField(f.TUN_ID, "net"), SetField(f.TUN_IPV6_DST, "vtep"), Output("tunnel"), Goto(t.DELIVER)),
+    "The same over an IPv6 underlay.",
+)  # fmt: skip
 _IPV4 = Match(f.ETH_TYPE, f.ETH_IPV4)
 _IPV6 = Match(f.ETH_TYPE, f.ETH_IPV6)
 DELIVER_IPV4 = FlowTemplate(
@@ -72,15 +102,11 @@ DELIVER_REFUSED = FlowTemplate(
 
 
 def port(ep: Endpoint, facts: Facts) -> Iterable[Row]:
-    """Rows of one port: into the tunnel for a port elsewhere; classification and delivery for one that is here."""
-    if not ep.local:
-        if facts.tunnel_ofport is None:
-            return ()
-        template = TO_HOST if ep.vtep_bits == 32 else TO_HOST_V6
-        return (template.row(ep.vni, ep.mac, ep.vtep, facts.tunnel_ofport),)
+    """Rows of one port: into the tunnel for where it is elsewhere; classification and delivery for where it is here."""
+    rows = list(_into_tunnel(ep, facts))
     if ep.ofport is None:
-        return ()
-    rows = [FROM_PORT.row(ep.ofport, ep.vni)]
+        return rows
+    rows.append(FROM_PORT.row(ep.ofport, ep.vni))
     if not ep.secured:
         return [*rows, DELIVER_ANY.row(ep.vni, ep.mac, ep.ofport)]
     rows += [DELIVER_IPV4.row(ep.vni, ep.mac, ip, ep.ofport) for ip in ep.v4]
@@ -89,6 +115,20 @@ def port(ep: Endpoint, facts: Facts) -> Iterable[Row]:
         rows.append(DELIVER_SOLICITATION.row(ep.vni, ep.mac, ip, ep.ofport))
     rows.append(DELIVER_REFUSED.row(ep.vni, ep.mac))
     return rows
+
+
+def _into_tunnel(ep: Endpoint, facts: Facts) -> Iterable[Row]:
+    """The row that sends a frame for the port to the other hosts that it is on."""
+    if facts.tunnel_ofport is None or not ep.vteps:
+        return ()
+    v4 = ep.vtep_bits == 32
+    if ep.local:
+        template = HERE_AND_TO_HOST if v4 else HERE_AND_TO_HOST_V6
+        return (template.row(ep.vni, ep.mac, ep.vteps[0], facts.tunnel_ofport),)
+    if len(ep.vteps) == 1:
+        return ((TO_HOST if v4 else TO_HOST_V6).row(ep.vni, ep.mac, ep.vteps[0], facts.tunnel_ofport),)
+    template = TO_BOTH_HOSTS if v4 else TO_BOTH_HOSTS_V6
+    return (template.row(ep.vni, ep.mac, ep.vteps[0], facts.tunnel_ofport, ep.vteps[1]),)
 
 
 def network(vni: int, facts: Facts) -> Iterable[Row]:
@@ -100,8 +140,8 @@ FEATURE = Feature(
     "l2",
     "L2 forwarding by declared MAC, on this host to a port, to other hosts through one flow-based tunnel port.",
     (
-        FROM_PORT, FROM_TUNNEL, TO_HOST, TO_HOST_V6, DELIVER_IPV4, DELIVER_IPV6, DELIVER_SOLICITATION, DELIVER_ANY,
-        DELIVER_REFUSED,
+        FROM_PORT, FROM_TUNNEL, TO_HOST, TO_HOST_V6, TO_BOTH_HOSTS, TO_BOTH_HOSTS_V6, HERE_AND_TO_HOST,
+        HERE_AND_TO_HOST_V6, DELIVER_IPV4, DELIVER_IPV6, DELIVER_SOLICITATION, DELIVER_ANY, DELIVER_REFUSED,
     ),
     port=port,
     network=network,

@@ -123,7 +123,8 @@ def unenforced(topology: Topology, revisions: Mapping[str, int]) -> list[str]:
         found += [f"{host.name}: {fault}" for fault in seen["faults"]]
         if seen["tunnel_ofport"] is None:
             found.append(f"{host.name}: no tunnel port")
-        found += [f"{port['port']} on {host.name}: {port['reason']}" for port in seen["ports"] if port["reason"]]
+        mine = [port for port in seen["ports"] if port["host"] == host.name]  # not those that are only about to come
+        found += [f"{port['port']} on {host.name}: {port['reason']}" for port in mine if port["reason"]]
         for name, vpc in seen["vpcs"].items():
             if vpc["enforced"] != revisions.get(name):
                 found.append(f"{host.name}: VPC {name} is at revision {vpc['enforced']}, not {revisions.get(name)}")

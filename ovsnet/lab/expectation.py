@@ -1,7 +1,7 @@
 """What the model means for one frame: an independent reading, written without looking at the pipeline.
 
 The lab's matrix and the property tests hold a real switch to these answers, so this module imports the declared types
-and the standard library, nothing of features, pipeline or compiler. It reads frames from their bytes.
+and the standard library, nothing of features, pipeline or compiler. It reads frames from their bytes (``headers``).
 
 Sources: RFC 826 (ARP), RFC 5227 (ARP probes), RFC 4291 (EUI-64), RFC 4861 (ND), RFC 4862 (DAD), RFC 3810 (MLD),
 RFC 6980 (fragmented ND), RFC 8200 (extension headers).
@@ -9,32 +9,41 @@ RFC 6980 (fragmented ND), RFC 8200 (extension headers).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Literal, NamedTuple
 
-from ovsnet.model.types import Model, Port
+from ovsnet.lab.headers import (
+    ARP,
+    IPV4,
+    IPV6,
+    MLD,
+    NA,
+    ND,
+    NO_MAC,
+    NS,
+    RA,
+    REDIRECT,
+    UNSPECIFIED,
+    Address,
+    Parsed,
+    is_group,
+    link_local,
+    parse,
+)
+from ovsnet.model.types import Model, Port, RemoteEndpoint
 
-Address = IPv4Address | IPv6Address
 Prefix = IPv4Network | IPv6Network
 Family = Literal[4, 6]
 
-ARP, IPV4, IPV6 = 0x0806, 0x0800, 0x86DD
-TAGS = frozenset({0x8100, 0x88A8})
-ICMPV6 = 58
-FRAGMENT = 44
-RS, RA, NS, NA, REDIRECT = ND = 133, 134, 135, 136, 137
-MLD = frozenset({130, 131, 132, 143})
-UNSPECIFIED = IPv6Address("::")
-NO_MAC = "00:00:00:00:00:00"
-
 
 class Reason(StrEnum):
-    """Why a frame goes where it goes; all but the first two are drops."""
+    """Why a frame goes where it goes; all but the first three are drops."""
 
     DELIVERED = "delivered"
+    ELSEWHERE = "elsewhere"
     ANSWERED = "answered"
     MALFORMED = "malformed"
     MULTICAST_SOURCE = "multicast-source"
@@ -57,7 +66,10 @@ class Reason(StrEnum):
 
 
 class Frame(NamedTuple):
-    """An Ethernet frame (without FCS) as the port ``sender`` (``VPC/NAME``) hands it to its switch."""
+    """An Ethernet frame (without FCS) as the port ``sender`` hands it to its switch.
+
+    ``sender`` is ``VPC/NAME``, and ``VPC/NAME@HOST`` where a port that moves has arrived already.
+    """
 
     sender: str
     data: bytes
@@ -65,7 +77,7 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True)
 class Wire:
-    """The one copy that crosses the underlay: outer source and destination address, and the VNI."""
+    """A copy that crosses the underlay: outer source and destination address, and the VNI."""
 
     source: str
     destination: str
@@ -91,14 +103,21 @@ class Answer:
 class Delivery:
     """The fate of one frame: ``receiver`` gets exactly one copy, or ``answer`` comes back, or neither.
 
-    The copy is unchanged, but for a destination MAC that was replaced by ``redirected`` on its way.
+    A port that moves gets a second one as ``arriving`` (``VPC/NAME@HOST``), if it is plugged there. ``wires`` are the
+    copies that cross the underlay. Each is unchanged, but for a destination MAC replaced by ``redirected`` on its way.
     """
 
     reason: Reason
     receiver: str | None = None
-    wire: Wire | None = None
+    arriving: str | None = None
+    wires: tuple[Wire, ...] = ()
     answer: Answer | None = None
     redirected: str | None = None
+
+    @property
+    def copies(self) -> list[str]:
+        """Who gets a copy."""
+        return [one for one in (self.receiver, self.arriving) if one is not None]
 
 
 class Pair(NamedTuple):
@@ -118,143 +137,34 @@ class Pair(NamedTuple):
     owner: str | None
 
 
-def link_local(mac: str) -> IPv6Address:
-    """The link-local address of a MAC: modified EUI-64 below fe80::/64 (RFC 4291, appendix A)."""
-    octets = bytes.fromhex(mac.replace(":", ""))
-    return IPv6Address(b"\xfe\x80" + bytes(6) + bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:])
-
-
-@dataclass(frozen=True)
-class Parsed:
-    """What a switch can read of a frame; ``None`` or zero where the header is absent or broken."""
-
-    dst: str
-    src: str
-    ethertype: int
-    tagged: bool = False
-    ip_src: Address | None = None
-    ip_dst: Address | None = None
-    icmp_type: int | None = None
-    fragment: bool = False
-    arp_op: int = 0
-    sender_mac: str = NO_MAC
-    target_mac: str = NO_MAC
-    target: Address | None = None
-
-    @property
-    def multicast(self) -> bool:
-        """Whether the destination is a group address, broadcast included."""
-        return _is_group(self.dst)
-
-
-def parse(data: bytes) -> Parsed:
-    """Read a frame's headers. ARP's SPA and TPA are ``ip_src`` and ``target``. Raises ValueError below 14 octets."""
-    if len(data) < 14:
-        raise ValueError(f"a frame of {len(data)} octets has no Ethernet header")
-    ethertype = int.from_bytes(data[12:14], "big")
-    parsed = Parsed(_mac(data[:6]), _mac(data[6:12]), ethertype, tagged=ethertype in TAGS)
-    payload = data[14:]
-    if ethertype == ARP:
-        return _parse_arp(parsed, payload)
-    if ethertype == IPV4:
-        return _parse_ipv4(parsed, payload)
-    if ethertype == IPV6:
-        return _parse_ipv6(parsed, payload)
-    return parsed
-
-
-def _parse_arp(parsed: Parsed, body: bytes) -> Parsed:
-    if len(body) < 28 or body[:6] != b"\0\1\x08\0\6\4":
-        return parsed
-    return replace(
-        parsed,
-        arp_op=int.from_bytes(body[6:8], "big"),
-        sender_mac=_mac(body[8:14]),
-        ip_src=IPv4Address(body[14:18]),
-        target_mac=_mac(body[18:24]),
-        target=IPv4Address(body[24:28]),
-    )
-
-
-def _parse_ipv4(parsed: Parsed, body: bytes) -> Parsed:
-    if len(body) < 20:
-        return parsed
-    header, total = (body[0] & 15) * 4, int.from_bytes(body[2:4], "big")
-    if not 20 <= header <= total <= len(body):
-        return parsed
-    return replace(parsed, ip_src=IPv4Address(body[12:16]), ip_dst=IPv4Address(body[16:20]))
-
-
-def _parse_ipv6(parsed: Parsed, body: bytes) -> Parsed:
-    if len(body) < 40:
-        return parsed
-    length = int.from_bytes(body[4:6], "big")
-    if length > len(body) - 40:
-        return parsed
-    parsed = replace(parsed, ip_src=IPv6Address(body[8:24]), ip_dst=IPv6Address(body[24:40]))
-    protocol, payload, fragment = _upper_layer(body[6], body[40 : 40 + length])
-    if protocol != ICMPV6 or len(payload) < 4:
-        return parsed
-    parsed = replace(parsed, icmp_type=payload[0], fragment=fragment)
-    return _parse_nd(parsed, payload) if payload[0] in (NS, NA) and payload[1] == 0 else parsed
-
-
-def _upper_layer(protocol: int, payload: bytes) -> tuple[int, bytes, bool]:
-    """Walk the extension headers; returns the upper layer and whether the packet is a first fragment.
-
-    A later fragment has no upper layer, and an atomic one (RFC 6946) is no fragment.
-    """
-    fragment = False
-    while protocol in (0, 43, FRAGMENT, 51, 60):
-        if len(payload) < 8:
-            return -1, b"", fragment
-        if protocol == FRAGMENT:
-            offset = int.from_bytes(payload[2:4], "big")
-            if offset & 0xFFF8:
-                return FRAGMENT, b"", True
-            fragment, size = bool(offset), 8
-        else:
-            size = (payload[1] + 2) * 4 if protocol == 51 else (payload[1] + 1) * 8
-        if size > len(payload):
-            return -1, b"", fragment
-        protocol, payload = payload[0], payload[size:]
-    return protocol, payload, fragment
-
-
-def _parse_nd(parsed: Parsed, message: bytes) -> Parsed:
-    """Read the target and the link-layer options; broken or repeated options make the message unreadable."""
-    if len(message) < 24:
-        return parsed
-    found: dict[int, str] = {}
-    options = message[24:]
-    while len(options) >= 8:
-        kind, size = options[0], options[1] * 8
-        if not 0 < size <= len(options) or (size == 8 and found.get(kind, NO_MAC) != NO_MAC):
-            return parsed
-        if kind in (1, 2) and size == 8:
-            found[kind] = _mac(options[2:8])
-        options = options[size:]
-    return replace(
-        parsed,
-        target=IPv6Address(message[8:24]),
-        sender_mac=found.get(1, NO_MAC),
-        target_mac=found.get(2, NO_MAC),
-    )
+class _Place(NamedTuple):
+    host: str
+    vtep: str
+    name: str | None
 
 
 @dataclass(frozen=True)
 class _Nic:
-    """A placed port with its addresses as numbers; ``grants`` are the (MAC, prefix) pairs it may send from."""
+    """A placed port with its addresses as numbers; ``grants`` are the (MAC, prefix) pairs it may send from.
+
+    ``places`` are the hosts that it is on, each with its VTEP and what the port is called there: two while it moves.
+    ``at`` is which of them a frame is sent from. An endpoint is on no host of the model: its one place has no name.
+    """
 
     name: str
     mac: str
-    host: str
-    vtep: str
+    places: tuple[_Place, ...]
+    at: int
     vni: int
     segment: tuple[str, str]
     secure: bool
     addresses: frozenset[Address]
     grants: tuple[tuple[str, Prefix], ...]
+
+    @property
+    def vtep(self) -> str:
+        """The VTEP of the host that it sends from."""
+        return self.places[self.at].vtep
 
     def may_use(self, mac: str, ip: Address | None) -> bool:
         """Whether the port may send from this MAC together with this address."""
@@ -272,9 +182,18 @@ class Expectation:
     ``nd_responder`` tells how a neighbour solicitation is served: by an answer at the source host (the user-space
     datapath), or by sending it, rewritten to unicast, to the owner of the target (the kernel datapath). One without a
     link-layer option, a probe of a neighbour that is known already (RFC 4861, 7.2.2), is a unicast frame like any.
+
+    ``endpoints`` are, by VPC and name, the neighbours that are known by their VTEP alone. A port with ``moving_to`` is
+    one port in two places: what is sent to it goes to both, and either may send.
     """
 
-    def __init__(self, model: Model, *, nd_responder: bool = True) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        nd_responder: bool = True,
+        endpoints: Mapping[str, Mapping[str, RemoteEndpoint]] | None = None,
+    ) -> None:
         """Index ``model``. Raises ValueError for an address or VNI that is not assigned yet."""
         self.nd_responder = nd_responder
         self.nics: dict[str, _Nic] = {}
@@ -283,10 +202,14 @@ class Expectation:
         for vpc_name, vpc in model.vpcs.items():
             for port_name, port in vpc.ports.items():
                 if port.host is not None:
-                    self._add(_nic(model, vpc_name, port_name, port))
+                    nic = _nic(model, vpc_name, port_name, port)
+                    self._add(nic)
+                    for at, place in enumerate(nic.places):
+                        self.nics[str(place.name)] = replace(nic, at=at)
+            for name, endpoint in (endpoints or {}).get(vpc_name, {}).items():
+                self._add(_neighbour(model, vpc_name, name, endpoint))
 
     def _add(self, nic: _Nic) -> None:
-        self.nics[nic.name] = nic
         self._by_mac[nic.segment, nic.mac] = nic
         for address in nic.addresses:
             self._by_address[nic.segment, address] = nic
@@ -314,11 +237,15 @@ class Expectation:
         seen = parse(data)
         if seen.multicast:
             return Delivery(Reason.MULTICAST)
-        here = (nic for nic in self.nics.values() if (nic.host, nic.vni, nic.mac) == (host, vni, seen.dst))
-        nic = next(here, None)
+        here = (
+            (name, nic)
+            for name, nic in self.nics.items()
+            if (nic.places[nic.at].host, nic.vni, nic.mac) == (host, vni, seen.dst)
+        )
+        name, nic = next(here, ("", None))
         if nic is None:
             return Delivery(Reason.UNKNOWN_MAC)
-        return Delivery(Reason.DELIVERED, nic.name) if nic.accepts(seen) else Delivery(Reason.FOREIGN_ADDRESS)
+        return Delivery(Reason.DELIVERED, name) if nic.accepts(seen) else Delivery(Reason.FOREIGN_ADDRESS)
 
     def owner(self, src: str, ip: str) -> str | None:
         """The port of ``src``'s network that holds ``ip`` and can be reached at it, or ``None``."""
@@ -347,22 +274,21 @@ class Expectation:
         if nic is None:
             return Delivery(Reason.UNKNOWN_TARGET)
         if not self.nd_responder:
-            return Delivery(Reason.DELIVERED, receiver=nic.name, wire=_wire(sender, nic), redirected=nic.mac)
+            return _to(sender, nic, redirected=nic.mac)
         answer = Answer("nd", nic.mac, str(seen.target), seen.src, str(seen.ip_src))
         return Delivery(Reason.ANSWERED, answer=answer)
 
     def _unicast(self, sender: _Nic, seen: Parsed) -> Delivery:
         if seen.multicast:
             return Delivery(Reason.MULTICAST)
-        if seen.dst == sender.mac:
+        if seen.dst == sender.mac and len(sender.places) == 1:
             return Delivery(Reason.OWN_MAC)
         nic = self._by_mac.get((sender.segment, seen.dst))
         if nic is None:
             return Delivery(Reason.UNKNOWN_MAC)
-        wire = _wire(sender, nic)
         if not nic.accepts(seen):
-            return Delivery(Reason.FOREIGN_ADDRESS, wire=wire)
-        return Delivery(Reason.DELIVERED, receiver=nic.name, wire=wire)
+            return Delivery(Reason.FOREIGN_ADDRESS, wires=_wires(sender, nic))
+        return _to(sender, nic)
 
 
 def delivered(model: Model, frame: Frame) -> Delivery:
@@ -411,7 +337,7 @@ def _source_for(sender: Port, destination: Address, prefixes: list[Prefix]) -> s
 
 def _refusal(sender: _Nic, seen: Parsed) -> Reason | None:
     """Why the sender's own host refuses the frame, whatever its destination; ``None`` if it does not."""
-    if _is_group(seen.src):
+    if is_group(seen.src):
         return Reason.MULTICAST_SOURCE
     if seen.tagged:
         return Reason.VLAN_TAG
@@ -455,8 +381,19 @@ def _refusal_of_ipv6(sender: _Nic, seen: Parsed) -> Reason | None:
     return None
 
 
-def _wire(sender: _Nic, receiver: _Nic) -> Wire | None:
-    return None if sender.host == receiver.host else Wire(sender.vtep, receiver.vtep, sender.vni)
+def _to(sender: _Nic, receiver: _Nic, redirected: str | None = None) -> Delivery:
+    """A copy for each place of the receiver, but never back out of the interface that it came in on."""
+    wires = _wires(sender, receiver)
+    if receiver.places[0].name is None:
+        return Delivery(Reason.ELSEWHERE, wires=wires, redirected=redirected)
+    own = sender.places[sender.at].name
+    names = [None if place.name == own else place.name for place in receiver.places]
+    return Delivery(Reason.DELIVERED, names[0], names[1] if len(names) > 1 else None, wires, redirected=redirected)
+
+
+def _wires(sender: _Nic, receiver: _Nic) -> tuple[Wire, ...]:
+    host = sender.places[sender.at].host
+    return tuple(Wire(sender.vtep, place.vtep, sender.vni) for place in receiver.places if place.host != host)
 
 
 def _nic(model: Model, vpc_name: str, port_name: str, port: Port) -> _Nic:
@@ -468,11 +405,14 @@ def _nic(model: Model, vpc_name: str, port_name: str, port: Port) -> _Nic:
     addresses = frozenset(ip_address(ip) for ip in _assigned(port.ips, name)) | {local}
     grants = [(port.mac, ip_network(address)) for address in sorted(addresses, key=str)]
     grants += [(allowed.mac or port.mac, ip_network(allowed.ip)) for allowed in port.allowed_addresses]
+    places = [_Place(port.host, model.hosts[port.host].vtep, name)]
+    if port.moving_to is not None:
+        places.append(_Place(port.moving_to, model.hosts[port.moving_to].vtep, f"{name}@{port.moving_to}"))
     return _Nic(
         name=name,
         mac=port.mac,
-        host=port.host,
-        vtep=model.hosts[port.host].vtep,
+        places=tuple(places),
+        at=0,
         vni=vni,
         segment=(vpc_name, port.network),
         secure=port.port_security,
@@ -481,15 +421,25 @@ def _nic(model: Model, vpc_name: str, port_name: str, port: Port) -> _Nic:
     )
 
 
+def _neighbour(model: Model, vpc_name: str, name: str, endpoint: RemoteEndpoint) -> _Nic:
+    """An endpoint, which is trusted to look at what it gets by itself."""
+    vni = model.vpcs[vpc_name].networks[endpoint.network].vni
+    if vni is None:
+        raise ValueError(f"{vpc_name}/{name}: the network's VNI is not assigned")
+    return _Nic(
+        name=f"{vpc_name}/{name}",
+        mac=endpoint.mac,
+        places=(_Place("", endpoint.vtep, None),),
+        at=0,
+        vni=vni,
+        segment=(vpc_name, endpoint.network),
+        secure=False,
+        addresses=frozenset(ip_address(ip) for ip in endpoint.ips) | {link_local(endpoint.mac)},
+        grants=(),
+    )
+
+
 def _assigned(ips: tuple[str, ...] | None, name: str) -> tuple[str, ...]:
     if ips is None:
         raise ValueError(f"{name}: its IP addresses are not assigned")
     return ips
-
-
-def _mac(octets: bytes) -> str:
-    return octets.hex(":")
-
-
-def _is_group(mac: str) -> bool:
-    return bool(int(mac[:2], 16) & 1)

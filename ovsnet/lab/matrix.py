@@ -248,7 +248,7 @@ def _probe_faults(probe: Probe, seen: Observation) -> Iterator[str]:
     if received != wanted:
         yield f"received by {_counted(received)} instead of {_counted(wanted)}"
     wires = seen.wires.get(probe.number, Counter())
-    on_wire = Counter([probe.wire] if probe.wire else [])
+    on_wire = Counter(probe.wires)
     if wires != on_wire:
         yield f"on the wire {_wired(wires)} instead of {_wired(on_wire)}"
 

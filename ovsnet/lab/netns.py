@@ -199,6 +199,12 @@ def unplug(name: str, interface: str) -> None:
                 ip.link("del", index=found[0])
 
 
+def link(name: str, interface: str, *, up: bool) -> None:
+    """Bring an interface of a namespace up, or take it down. Raises OSError if there is none."""
+    with inside(name), IPRoute() as ip:
+        ip.link("set", index=_index(ip, interface), state="up" if up else "down")
+
+
 def has_interface(name: str, interface: str) -> bool:
     """Whether the namespace exists and holds that interface."""
     try:

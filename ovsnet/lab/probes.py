@@ -19,7 +19,7 @@ _GROUP = {4: ("01:00:5e:01:02:03", "239.1.2.3"), 6: ("33:33:00:00:12:34", "ff05:
 class Probe:
     """One frame with a token. ``pair`` is the entry of the matrix that it decides; ``None``: an unknown destination.
 
-    ``receiver`` must get exactly one copy and nobody else any; ``wire`` is where its one copy crosses the underlay.
+    ``receiver`` must get exactly one copy and nobody else any; ``wires`` are where its copies cross the underlay.
     """
 
     number: int
@@ -28,7 +28,7 @@ class Probe:
     what: str
     pair: Pair | None
     receiver: str | None
-    wire: Wire | None
+    wires: tuple[Wire, ...]
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ def probes(model: Model, matrix: list[Pair], tokens: frames.Tokens, nd_responder
     def probe(sender: str, dst_mac: str, src: str, dst: str, what: str, pair: Pair | None) -> Probe:
         frame = frames.udp(mac_of(model, sender), dst_mac, src, dst, tokens.make(number))
         fate = meaning.delivered(Frame(sender, frame))
-        return Probe(number, sender, frame, what, pair, fate.receiver, fate.wire)
+        return Probe(number, sender, frame, what, pair, fate.receiver, fate.wires)
 
     for pair in matrix:
         yield probe(pair.src, mac_of(model, pair.dst), pair.src_ip, pair.dst_ip, f"{pair.src} to {pair.dst}", pair)
         number += 1
-    for sender in meaning.nics:
+    for sender in (name for name in meaning.nics if "@" not in name):
         vpc, port = sender.split("/")
         declared = model.vpcs[vpc].ports[port]
         for ip in declared.ips or ():

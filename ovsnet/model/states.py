@@ -36,13 +36,13 @@ def states_for_host(model: Model, host: str, revisions: Mapping[str, int] | int 
     return {
         name: _state(model, name, revisions)
         for name, vpc in model.vpcs.items()
-        if any(host in (port.host, port.moving_to) for port in vpc.ports.values())
+        if any(host in port.hosts for port in vpc.ports.values())
     }
 
 
 def _state(model: Model, name: str, revisions: Mapping[str, int] | int) -> VpcState:
     vpc = model.vpcs[name]
-    placed = {host for port in vpc.ports.values() for host in (port.host, port.moving_to) if host is not None}
+    placed = {host for port in vpc.ports.values() for host in port.hosts}
     return VpcState(
         name=name,
         revision=revisions if isinstance(revisions, int) else revisions.get(name, 1),

@@ -80,6 +80,13 @@ class Port(Labelled, frozen=True, kw_only=True):
     moving_to: str | None = None
     workload: str = ""
 
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts that deliver to it: none if it is unplaced, two while it moves."""
+        if self.moving_to is None:
+            return () if self.host is None else (self.host,)
+        return (self.moving_to,) if self.host is None else (self.host, self.moving_to)
+
 
 class RemoteEndpoint(Declared, frozen=True, kw_only=True):
     """Somebody elsewhere by bare VTEP: a MAC and its addresses, for callers that know no hosts.

@@ -102,7 +102,8 @@ ND_REPLY = Table(
 L2 = Table(
     40,
     "l2",
-    "Destination MACs on other hosts: into the tunnel, to the VTEP of the port's host.",
+    "Destination MACs on other hosts: into the tunnel, to the VTEP of the port's host; to both hosts of a port that "
+    "moves.",
     features=("l2",),
     reads=(f.NET, f.ETH_DST),
     writes=(f.TUN_ID, f.TUN_DST, f.TUN_IPV6_DST),

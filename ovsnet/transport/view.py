@@ -196,7 +196,7 @@ class HostView:
         """As much of the state afterwards as the check of a narrow change needs."""
         brings = _nics(patch).values()
         hosts = before.hosts | {name: vtep for name, vtep in patch.hosts.items() if vtep is not None}
-        wanted = {host for nic in brings if isinstance(nic, Port) for host in (nic.host, nic.moving_to) if host}
+        wanted = {host for nic in brings if isinstance(nic, Port) for host in nic.hosts}
         networks = before.networks
         if wanted <= hosts.keys() and all(nic.network in networks for nic in brings):
             networks = {nic.network: networks[nic.network] for nic in brings}

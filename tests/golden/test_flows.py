@@ -11,14 +11,28 @@ from pathlib import Path
 import pytest
 
 import ovsnet
+from ovsnet.compiler import Desired, compile_states
+from ovsnet.facts import Facts
+from ovsnet.model import canonical_state, decode_state
 
 HERE = Path(__file__).parent / "flows"
 EXAMPLES = Path(__file__).parents[2] / "examples/models"
-CASES = [("two-hosts", "hv1"), ("two-hosts", "hv2"), ("same-addresses", "hv1"), ("ipv6-only", "hv1")]
+CASES = [
+    ("two-hosts", "hv1"),
+    ("two-hosts", "hv2"),
+    ("same-addresses", "hv1"),
+    ("ipv6-only", "hv1"),
+    ("migration", "hv1"),
+    ("migration", "hv2"),
+    ("migration", "hv3"),
+]
 
 
 def compiled(example: str, host: str) -> str:
-    desired = ovsnet.compile(ovsnet.load([EXAMPLES / f"{example}.yaml"]), host=host)
+    return listed(ovsnet.compile(ovsnet.load([EXAMPLES / f"{example}.yaml"]), host=host))
+
+
+def listed(desired: Desired) -> str:
     flows = sorted(
         desired,
         key=lambda f: (f.row.template.table.id, str(f.subject), -f.row.template.priority, ovsnet.flow_text(f.row)),
@@ -28,7 +42,17 @@ def compiled(example: str, host: str) -> str:
 
 @pytest.mark.parametrize(("example", "host"), CASES)
 def test_flows(example: str, host: str) -> None:
-    golden = HERE / f"{example}.{host}.txt"
+    held(HERE / f"{example}.{host}.txt", compiled(example, host))
+
+
+def test_flows_to_an_endpoint() -> None:
+    """What a host is told by a caller that knows no other hosts."""
+    state = canonical_state(decode_state((HERE / "endpoints.state.json").read_bytes()))
+    facts = Facts.assumed(port.id for port in state.ports.values())
+    held(HERE / "endpoints.hv1.txt", listed(compile_states([state], "hv1", facts)))
+
+
+def held(golden: Path, text: str) -> None:
     if os.environ.get("OVSNET_UPDATE_GOLDENS"):
-        golden.write_text(compiled(example, host))
-    assert compiled(example, host) == golden.read_text()
+        golden.write_text(text)
+    assert text == golden.read_text()

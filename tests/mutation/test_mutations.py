@@ -17,14 +17,15 @@ import pytest
 
 from ovsnet.lab.expectation import Frame
 from ovsnet.lab.ovs import OvsError
-from ovsnet.model.types import AllowedAddress, Host, Model, Network, Port, Subnet, Vpc
+from ovsnet.model.types import AllowedAddress, Host, Network, Port, RemoteEndpoint, Subnet, Vpc
 from tests.mutation.mutants import Flow, Mutant, mutants, read_flows
 from tests.property import packets as p
 from tests.property.compiled import Installer
 from tests.property.frames import KINDS, arrivals, cases
-from tests.property.harness import VTEPS, Cloud
+from tests.property.harness import FAR_VTEPS, VTEPS, Cloud
 from tests.property.reference import Case, run, run_arrivals, run_strays
 from tests.property.strategies import VRRP_MAC, port_id
+from tests.property.world import World
 
 SUBNETS = (Subnet(cidr="10.0.0.0/24"), Subnet(cidr="2001:db8:1::/64"))
 
@@ -59,13 +60,18 @@ HIDDEN = (
     Hidden(WEAK, r"\[10: arp_op, go on\]", "a reply from 0.0.0.0 is dropped a table later"),
     Hidden(WEAK, r"\[15: in_port, drop\]", "the table's miss drops as well; this one counts"),
     Hidden(WEAK, r"\[30: icmp_type, drop\]", "the table gets nothing but solicitations"),
+    Hidden(("priority",), r"\[40: ", "a destination has one flow in this table, whatever its priority"),
     Hidden(WEAK, r"\[50: (reg0|dl_dst), drop\]", "the table's miss drops as well; this one counts"),
     Hidden(("permitted",), r"\[30: 0, drop\]", "solicitations of nobody that go on are refused where they arrive"),
 )
 
 
-def fixed_model() -> Model:
-    """Two VPCs with the same MACs and addresses; secured and open ports, allowed addresses, two networks."""
+def fixed_model() -> World:
+    """Two VPCs with the same MACs and addresses; secured and open ports, allowed addresses, two networks.
+
+    One port moves away from the host whose flows are made wrong, one moves between two others, one neighbour is
+    elsewhere.
+    """
     allowed = tuple(
         AllowedAddress(ip=ip, mac=mac)
         for ip, mac in (
@@ -81,7 +87,10 @@ def fixed_model() -> Model:
         "p2": _port("blue", 2, "hv2"),
         "p3": _port("blue", 3, "hv1"),
         "p4": _port("blue", 1, "hv1", network="db"),
+        "p5": _port("blue", 5, "hv1", moving_to="hv2"),
+        "p6": _port("blue", 6, "hv2", moving_to="hv3"),
     }
+    far = RemoteEndpoint(network="web", mac="02:00:00:00:00:17", ips=("10.0.0.18", "2001:db8:1::18"), vtep=FAR_VTEPS[0])
     # The same MAC as blue's, and another address: only that tells whose neighbour advertisements are whose.
     other = msgspec.structs.replace(_port("red", 0, "hv1"), ips=("10.0.0.11", "2001:db8:1::15"))
     red = {"p0": other, "p2": _port("red", 2, "hv2")}
@@ -90,7 +99,8 @@ def fixed_model() -> Model:
         "blue": Vpc(networks=networks, ports=blue),
         "red": Vpc(networks={"web": Network(vni=0x1389, subnets=SUBNETS)}, ports=red),
     }
-    return Model(name="fixed", hosts={host: Host(vtep=VTEPS[host][0]) for host in VTEPS}, vpcs=vpcs)
+    hosts = {host: Host(vtep=VTEPS[host][0]) for host in VTEPS}
+    return World(name="fixed", hosts=hosts, vpcs=vpcs, endpoints={"blue": {"far": far}})
 
 
 def _port(vpc: str, number: int, host: str, network: str = "web", **more: Any) -> Port:
@@ -100,13 +110,18 @@ def _port(vpc: str, number: int, host: str, network: str = "web", **more: Any) -
 
 
 def rare() -> list[Case]:
-    """Frames that chance hardly ever makes: an advertisement that only one of the flow's fields gives away."""
+    """Frames that chance hardly ever makes: those that only one of the flow's fields gives away."""
     own, peer = "02:00:00:00:00:10", "02:00:00:00:00:12"
     to, target = "2001:db8:1::13", "2001:db8:1::11"
     link = p.option(2, own)
     namesake = p.ethernet(peer, own, p.IPV6, p.advertisement("2001:db8:1::15", to, target, link))
     allowed = p.ethernet(peer, VRRP_MAC, p.IPV6, p.advertisement("2001:db8:1::99", to, target, link))
+    reports = [
+        p.ethernet(peer, own, p.IPV6, p.mld("::", to, kind))  # a listener's report goes to a group, never to one port
+        for kind in (131, 132, 143)
+    ]
     return [
+        *(Case("listener report from :: to one port", Frame("blue/p0", report)) for report in reports),
         Case("advertisement of the other tenant's address by its namesake", Frame("red/p0", namesake)),
         Case("advertisement of the own MAC from the other one that is allowed", Frame("blue/p0", allowed)),
     ]

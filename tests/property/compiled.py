@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ovsnet
+from ovsnet.compiler import compile_states
 from ovsnet.model.types import Model
 from tests.property.harness import DummySwitch, Facts
+from tests.property.world import places, states_of
 
 
 class Installer:
@@ -15,10 +17,10 @@ class Installer:
 
     def __call__(self, switch: DummySwitch, model: Model, facts: Facts) -> None:
         """Raises AssertionError if the switch refuses a flow, or has another than the desired ones afterwards."""
-        ids = {f"{v}/{n}": port.id for v, vpc in model.vpcs.items() for n, port in vpc.ports.items()}
+        ids = {name: port.id for _, at, name, port in places(model) if at == facts.host}
         ofports = {ids[port]: number for port, number in facts.ofports.items()}
         known = ovsnet.Facts(ofports, facts.tunnel_ofport, facts.nd_responder)
-        desired = ovsnet.compile(model, facts.host, known)
+        desired = compile_states(states_of(model, facts.host).values(), facts.host, known)
         if facts.host not in self._connections:
             self._connections[facts.host] = ovsnet.Switch(switch.mgmt_target("br-int"))
         connection = self._connections[facts.host]

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_network
 
-from ovsnet.lab.expectation import Frame, link_local
+from ovsnet.lab.expectation import Frame
+from ovsnet.lab.headers import link_local
 from ovsnet.model.types import Model, Port
 from tests.property import packets as p
 from tests.property.harness import Arrival
 from tests.property.reference import Case
+from tests.property.world import endpoints_of, places
 
 NOBODY_MACS = ("02:de:ad:00:00:01", "00:00:00:00:00:00", "00:00:5e:00:01:05")
 MULTICAST_MACS = ("01:00:5e:00:00:01", "33:33:00:00:00:01", "01:80:c2:00:00:00", "01:80:c2:00:00:0e", p.BROADCAST)
@@ -34,7 +36,7 @@ ODD_IPV6 = ("::1", "fe80::1234", "2001:db8:1::77", "ff02::1", "::ffff:10.0.0.10"
 
 @dataclass(frozen=True)
 class Nic:
-    """A port as the frames' author knows it, placed or not."""
+    """A port as the frames' author knows it, placed or not, or a neighbour elsewhere as if it were one."""
 
     name: str
     vpc: str
@@ -358,20 +360,34 @@ KINDS: tuple[Kind, ...] = (
 )
 
 
+def _everybody(model: Model) -> list[Nic]:
+    ports = [Nic(f"{v}/{n}", v, port) for v, vpc in model.vpcs.items() for n, port in vpc.ports.items()]
+    return ports + _elsewhere(model)
+
+
+def _elsewhere(model: Model) -> list[Nic]:
+    return [
+        Nic(f"{vpc}/{name}", vpc, Port(network=one.network, mac=one.mac, ips=one.ips))
+        for vpc, has in endpoints_of(model).items()
+        for name, one in has.items()
+    ]
+
+
 def cases(model: Model, seed: int, count: int) -> Iterator[Case]:
     """``count`` random frames, every kind in turn, from every port in turn; none if no port is placed.
 
     The same seed makes the same frames.
     """
     rng = random.Random(seed)
-    everybody = [Nic(f"{v}/{n}", v, port) for v, vpc in model.vpcs.items() for n, port in vpc.ports.items()]
-    placed = [nic for nic in everybody if nic.port.host is not None]
+    everybody = _everybody(model)
+    placed = [Nic(name, vpc, port) for vpc, _, name, port in places(model)]
+    reachable = [*placed, *_elsewhere(model)]
     if not placed:
         return
     for i in range(count):
         kind = KINDS[i % len(KINDS)]
         sender = placed[(i // len(KINDS) + i) % len(placed)]
-        near = [n for n in placed if (n.vpc, n.port.network) == (sender.vpc, sender.port.network) and n != sender]
+        near = [n for n in reachable if (n.vpc, n.port.network) == (sender.vpc, sender.port.network) and n != sender]
         peer = rng.choice(near if near and rng.random() < 0.75 else everybody)
         yield Case(kind.__name__, Frame(sender.name, kind(Scene(sender, peer, everybody, rng))))
 
@@ -381,7 +397,7 @@ def arrivals(model: Model, seed: int) -> Iterator[Arrival]:
     rng = random.Random(seed)
     vnis = [int(n.vni or 0) for vpc in model.vpcs.values() for n in vpc.networks.values()]
     vnis += [*(vni + 1 for vni in vnis), 0, 0xFFFFFF]
-    nics = [Nic(f"{v}/{n}", v, port) for v, vpc in model.vpcs.items() for n, port in vpc.ports.items()]
+    nics = _everybody(model)
     for nic in nics:
         own = int(model.vpcs[nic.vpc].networks[nic.port.network].vni or 0)
         for host in model.hosts:

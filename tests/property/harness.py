@@ -24,13 +24,16 @@ from ovsnet.lab.expectation import Frame
 from ovsnet.lab.ovs import OvsInstance
 from ovsnet.model.types import Model
 from tests.property import packets
+from tests.property.world import places
 
 VTEPS = {
     "hv1": ("10.99.0.1", "fd99::1"),
     "hv2": ("10.99.0.2", "fd99::2"),
     "hv3": ("10.99.0.3", "fd99::3"),
 }
-NICS_PER_HOST = 11
+FAR_VTEPS = ("10.99.0.9", "fd99::9")
+"""A VTEP that is no host's: what is sent there is seen on the wire, and ends there."""
+NICS_PER_HOST = 20
 """Interfaces for workloads on each host; the last is never a port's."""
 QUEUE = 64
 RX_PACKETS = re.compile(r"port \d+: (\S+) [^\n]*\n\s+RX packets:(\d+)")
@@ -47,7 +50,7 @@ def uplink_mac(host: str) -> str:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a host's agent would know of its switch: OpenFlow port numbers by ``VPC/NAME``, and its VTEP."""
+    """What a host's agent would know of its switch: OpenFlow port numbers by a port's name there, and its VTEP."""
 
     host: str
     vtep: str
@@ -164,6 +167,8 @@ class DummySwitch(OvsInstance):
             for address in addresses:
                 if peer != self.host:
                     self.ctl.call("tnl/neigh/set", "br-phy", address, uplink_mac(peer))
+        for address in FAR_VTEPS:
+            self.ctl.call("tnl/neigh/set", "br-phy", address, uplink_mac("hv9"))
         self.ctl.call("tnl/neigh/aging", "3600")
         nics = [word for name in self.nics for word in ("--", *self._dummy_port("br-int", name))]
         self.vsctl(
@@ -240,7 +245,7 @@ class Cloud:
         self._drain()
         for host, switch in self.switches.items():
             switch.ofctl("del-flows", "br-int", *(["cookie=0/0xffffffff00000000"] if host in model.hosts else []))
-            ports = [f"{v}/{p}" for v, vpc in model.vpcs.items() for p, port in vpc.ports.items() if port.host == host]
+            ports = [name for _, at, name, _ in places(model) if at == host]
             self.wiring |= {port: (host, nic) for port, nic in zip(ports, switch.nics, strict=False)}
             if len(ports) >= len(switch.nics):
                 raise ValueError(f"{host} has {len(ports)} ports and {len(switch.nics) - 1} interfaces for them")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ovsnet.lab.expectation import Answer, Delivery, Expectation, Frame, Wire, parse
+from ovsnet.lab.expectation import Answer, Delivery, Expectation, Frame, Wire
+from ovsnet.lab.headers import parse
 from ovsnet.model.types import Model
 from tests.property.harness import TRAILER, Arrival, Cloud, Seen, tokened
 from tests.property.packets import checksum, mac_bytes
+from tests.property.world import endpoints_of
 
 
 @dataclass(frozen=True)
@@ -24,28 +26,28 @@ def compare(case: Case, expected: Delivery, seen: Seen) -> str | None:
     copy = case.frame.data
     if expected.redirected is not None:
         copy = mac_bytes(expected.redirected) + copy[6:]
-    problems = _wire_problems(copy, expected.wire, seen)
+    problems = _wire_problems(copy, expected.wires, seen)
     if expected.answer is not None:
         problems += _answer_problems(case, expected.answer, seen)
     else:
-        problems += _delivery_problems(copy, expected.receiver, seen)
+        problems += _delivery_problems(copy, expected.copies, seen)
     if not problems:
         return None
     sent = f"{case.what} from {case.frame.sender} ({case.frame.data[:-TRAILER].hex()})"
     return f"{sent}: expected {expected.reason}: {'; '.join(problems)}"
 
 
-def _wire_problems(copy: bytes, expected: Wire | None, seen: Seen) -> list[str]:
-    wanted = [] if expected is None else [(expected.source, expected.destination, expected.vni)]
-    got = [(source, destination, vni) for source, destination, vni, _ in seen.wire]
+def _wire_problems(copy: bytes, expected: Sequence[Wire], seen: Seen) -> list[str]:
+    wanted = sorted((wire.source, wire.destination, wire.vni) for wire in expected)
+    got = sorted((source, destination, vni) for source, destination, vni, _ in seen.wire)
     if got != wanted:
         return [f"on the wire {got} instead of {wanted}"]
     return [f"changed on the wire: {data.hex()}" for *_, data in seen.wire if data != copy]
 
 
-def _delivery_problems(copy: bytes, receiver: str | None, seen: Seen) -> list[str]:
-    wanted = [] if receiver is None else [receiver]
-    got = [port for port, _ in seen.delivered]
+def _delivery_problems(copy: bytes, receivers: Sequence[str], seen: Seen) -> list[str]:
+    wanted = sorted(receivers)
+    got = sorted(port for port, _ in seen.delivered)
     if got != wanted:
         return [f"delivered to {got} instead of {wanted}"]
     return [f"changed on the way: {data.hex()}" for _, data in seen.delivered if data != copy]
@@ -98,7 +100,7 @@ def _nd_problem(answer: Answer, request: Frame, data: bytes) -> str | None:
 
 def run(cloud: Cloud, model: Model, cases: Sequence[Case]) -> list[str]:
     """Send every case through the cloud that ``model`` is installed in; returns what differs, a line each."""
-    expectation = Expectation(model, nd_responder=cloud.nd_responder)
+    expectation = Expectation(model, nd_responder=cloud.nd_responder, endpoints=endpoints_of(model))
     marked = [Case(c.what, Frame(c.frame.sender, tokened(c.frame.data, i))) for i, c in enumerate(cases)]
     seen = cloud.send([case.frame for case in marked])
     found = [compare(case, expectation.delivered(case.frame), got) for case, got in zip(marked, seen, strict=True)]
@@ -107,12 +109,12 @@ def run(cloud: Cloud, model: Model, cases: Sequence[Case]) -> list[str]:
 
 def run_arrivals(cloud: Cloud, model: Model, arrivals: Sequence[Arrival]) -> list[str]:
     """Put frames on the wire, forged or not, and hold the hosts that they come to to the model."""
-    expectation = Expectation(model)
+    expectation = Expectation(model, endpoints=endpoints_of(model))
     marked = [replace(arrival, data=tokened(arrival.data, i)) for i, arrival in enumerate(arrivals)]
     problems = []
     for arrival, seen in zip(marked, cloud.arrive(marked), strict=True):
         expected = expectation.arrived(arrival.host, arrival.vni, arrival.data)
-        found = _delivery_problems(arrival.data, expected.receiver, seen) + _wire_problems(arrival.data, None, seen)
+        found = _delivery_problems(arrival.data, expected.copies, seen) + _wire_problems(arrival.data, (), seen)
         if found:
             sent = f"through the tunnel to {arrival.host}, VNI {arrival.vni} ({arrival.data[:-TRAILER].hex()})"
             problems.append(f"{sent}: expected {expected.reason}: {'; '.join(found)}")
@@ -125,5 +127,5 @@ def run_strays(cloud: Cloud, frames: Sequence[Frame]) -> list[str]:
     for frame in frames:
         data = tokened(frame.data, 0)
         for seen in cloud.stray(data):
-            problems += _delivery_problems(data, None, seen) + _wire_problems(data, None, seen)
+            problems += _delivery_problems(data, (), seen) + _wire_problems(data, (), seen)
     return [f"from an interface of no port: {problem}" for problem in problems]

@@ -7,8 +7,9 @@ from ipaddress import ip_network
 
 from hypothesis import strategies as st
 
-from ovsnet.model.types import AllowedAddress, Host, Model, Network, Port, Subnet, Vpc
-from tests.property.harness import NICS_PER_HOST, VTEPS
+from ovsnet.model.types import AllowedAddress, Host, Network, Port, RemoteEndpoint, Subnet, Vpc
+from tests.property.harness import FAR_VTEPS, NICS_PER_HOST, VTEPS
+from tests.property.world import World
 
 HOST_NAMES = tuple(VTEPS)
 VPC_NAMES = ("blue", "green", "red")
@@ -41,47 +42,77 @@ def allowed_addresses(draw: st.DrawFn) -> tuple[AllowedAddress, ...]:
     return tuple(AllowedAddress(ip=ip, mac=draw(st.sampled_from((None, VRRP_MAC)))) for ip in chosen)
 
 
+Used = set[tuple[str, str]]
+Neighbours = dict[str, RemoteEndpoint]
+
+
 @st.composite
-def vpcs(draw: st.DrawFn, name: str, hosts: tuple[str, ...], first_vni: int, at_most: int) -> Vpc:
-    """One VPC of one or two networks; MACs and addresses are unique in a network and repeat everywhere else."""
+def addresses(draw: st.DrawFn, network: str, segment: Network, used: Used) -> tuple[str, tuple[str, ...]]:
+    """A MAC and addresses that nobody has in the network yet; they are noted in ``used``."""
+    mac = draw(st.sampled_from([mac for mac in MACS if (network, mac) not in used]))
+    ips: list[str] = []
+    for subnet in segment.subnets:
+        base = ip_network(subnet.cidr)
+        for _ in range(draw(st.sampled_from((1, 1, 1, 0, 2)))):
+            number = next(n for n in range(draw(st.sampled_from((10, 20))), 99) if (network, str(base[n])) not in used)
+            ips.append(str(base[number]))
+            used.add((network, ips[-1]))
+    used.add((network, mac))
+    return mac, tuple(ips)
+
+
+@st.composite
+def vpcs(
+    draw: st.DrawFn, name: str, hosts: tuple[str, ...], first_vni: int, at_most: int, far: str
+) -> tuple[Vpc, Neighbours]:
+    """One VPC of one or two networks; MACs and addresses are unique in a network and repeat everywhere else.
+
+    Now and then a port moves, and a neighbour is behind the VTEP ``far``.
+    """
     names = NETWORK_NAMES[: draw(st.integers(1, 2))]
     segments = {network: draw(networks(first_vni + i * 0x010101)) for i, network in enumerate(names)}
-    used: set[tuple[str, str]] = set()
+    used: Used = set()
     ports: dict[str, Port] = {}
     for i in range(draw(st.integers(2, at_most))):
         network = draw(st.sampled_from(names))
-        free = [mac for mac in MACS if (network, mac) not in used]
-        mac = draw(st.sampled_from(free))
-        ips = []
-        for subnet in segments[network].subnets:
-            base = ip_network(subnet.cidr)
-            for _ in range(draw(st.sampled_from((1, 1, 1, 0, 2)))):
-                number = next(
-                    n for n in range(draw(st.sampled_from((10, 20))), 99) if (network, str(base[n])) not in used
-                )
-                ips.append(str(base[number]))
-                used.add((network, ips[-1]))
-        used.add((network, mac))
+        mac, ips = draw(addresses(network, segments[network], used))
+        host = draw(st.sampled_from((*hosts, *hosts, None)))
+        others = [other for other in hosts if other != host]
         port = f"p{i}"
         ports[port] = Port(
             network=network,
-            host=draw(st.sampled_from((*hosts, *hosts, None))),
+            host=host,
+            moving_to=draw(st.sampled_from((None, None, *others))) if host is not None else None,
             mac=mac,
-            ips=tuple(ips),
+            ips=ips,
             allowed_addresses=draw(allowed_addresses()),
             port_security=draw(st.sampled_from((True, True, True, False))),
             id=port_id(name, port),
         )
-    return Vpc(tenant=name, networks=segments, ports=ports)
+    neighbours: Neighbours = {}
+    for i in range(draw(st.integers(0, 2))):
+        network = draw(st.sampled_from(names))
+        mac, ips = draw(addresses(network, segments[network], used))
+        neighbours[f"e{i}"] = RemoteEndpoint(network=network, mac=mac, ips=ips, vtep=far)
+    return Vpc(tenant=name, networks=segments, ports=ports), neighbours
 
 
 @st.composite
-def models(draw: st.DrawFn) -> Model:
-    """A complete, valid model on two or three of the harness's hosts, with an IPv4 or an IPv6 underlay."""
+def models(draw: st.DrawFn) -> World:
+    """A complete, valid model on two or three of the harness's hosts, with an IPv4 or an IPv6 underlay.
+
+    Ports move now and then, and perhaps there are neighbours elsewhere.
+    """
     hosts = HOST_NAMES[: draw(st.integers(2, 3))]
     family = draw(st.integers(0, 1))
     names = VPC_NAMES[: draw(st.integers(1, 3))]
     at_most = min(6, NICS_PER_HOST * 2 // (len(names) + 1))
     vnis = draw(st.sampled_from(((1, 2, 3), (5001, 5002, 5003), (0xF00000, 0xF10000, 0xF20000))))
-    clouds = {name: draw(vpcs(name, hosts, vnis[i] + i * 7, at_most)) for i, name in enumerate(names)}
-    return Model(name="random", hosts={host: Host(vtep=VTEPS[host][family]) for host in hosts}, vpcs=clouds)
+    far = FAR_VTEPS[family]
+    clouds = {name: draw(vpcs(name, hosts, vnis[i] + i * 7, at_most, far)) for i, name in enumerate(names)}
+    return World(
+        name="random",
+        hosts={host: Host(vtep=VTEPS[host][family]) for host in hosts},
+        vpcs={name: vpc for name, (vpc, _) in clouds.items()},
+        endpoints={name: neighbours for name, (_, neighbours) in clouds.items()},
+    )

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from ovsnet.compiler import Desired, HostCompiler, compile_states
 from ovsnet.facts import Facts
-from ovsnet.model import Model, Port, states_for_host
+from ovsnet.model import Model, Port
 from tests.property.strategies import HOST_NAMES, models
+from tests.property.world import endpoints_of, places, states_of
 
 HOST = HOST_NAMES[0]
 ROUNDS = settings(max_examples=60, deadline=None)
@@ -19,10 +20,11 @@ ROUNDS = settings(max_examples=60, deadline=None)
 @st.composite
 def facts(draw: st.DrawFn, model: Model) -> Facts:
     """Some of the host's ports plugged, in any order; with or without a tunnel port, either kind of datapath."""
-    mine = [p.id for vpc in model.vpcs.values() for p in vpc.ports.values() if p.host == HOST]
+    mine = [port.id for _, at, _, port in places(model) if at == HOST]
     numbers = draw(st.permutations(range(2, len(mine) + 2)))
     plugged = {iface: n for iface, n in zip(mine, numbers, strict=True) if draw(st.integers(0, 3))}
-    return Facts(plugged, draw(st.sampled_from((1, 1, 1, None, 99))), draw(st.booleans()))
+    down = frozenset(vpc for vpc in model.vpcs if not draw(st.integers(0, 3)))
+    return Facts(plugged, draw(st.sampled_from((1, 1, 1, None, 99))), draw(st.booleans()), down)
 
 
 @st.composite
@@ -32,7 +34,7 @@ def situations(draw: st.DrawFn) -> tuple[Model, Facts]:
 
 
 def feed(compiler: HostCompiler, model: Model, seen: Facts) -> None:
-    states = states_for_host(model, HOST)
+    states = states_of(model, HOST)
     for name in set(compiler.vpcs) - set(states):
         compiler.drop_vpc(name)
     compiler.set_facts(seen)
@@ -41,7 +43,7 @@ def feed(compiler: HostCompiler, model: Model, seen: Facts) -> None:
 
 
 def full(model: Model, seen: Facts) -> Desired:
-    return compile_states(states_for_host(model, HOST).values(), HOST, seen)
+    return compile_states(states_of(model, HOST).values(), HOST, seen)
 
 
 @ROUNDS
@@ -65,20 +67,21 @@ def test_single_changes_add_up(situation: tuple[Model, Facts], order: random.Ran
     model, seen = situation
     compiler = HostCompiler(HOST)
     steps = []
-    for name, state in states_for_host(model, HOST).items():
+    for name, state in states_of(model, HOST).items():
         steps += [(name, "networks", key, value) for key, value in state.networks.items()]
         steps += [(name, "hosts", key, value) for key, value in state.hosts.items()]
         steps += [(name, "ports", key, value) for key, value in state.ports.items()]
+        steps += [(name, "endpoints", key, value) for key, value in state.endpoints.items()]
     hosts_first = sorted(steps, key=lambda step: (step[1] != "hosts", order.random()))
     compiler.set_facts(seen)
     for name, kind, key, value in hosts_first:
         compiler.patch_vpc(name, **{kind: {key: value}})
         if order.random() < 0.5:
             compiler.update()
-        if kind == "ports" and order.random() < 0.3:
-            compiler.patch_vpc(name, ports={key: None})
+        if kind in {"ports", "endpoints"} and order.random() < 0.3:
+            compiler.patch_vpc(name, **{kind: {key: None}})
             compiler.update()
-            compiler.patch_vpc(name, ports={key: value})
+            compiler.patch_vpc(name, **{kind: {key: value}})
     compiler.update()
     assert compiler.desired == full(model, seen)
 
@@ -102,7 +105,7 @@ def test_there_and_back(one: tuple[Model, Facts], other: tuple[Model, Facts]) ->
 def test_a_change_costs_what_it_touches(situation: tuple[Model, Facts]) -> None:
     """A port elsewhere that changes its address changes only flows that stem from that port."""
     model, seen = situation
-    states = states_for_host(model, HOST)
+    states = states_of(model, HOST)
     compiler = HostCompiler(HOST)
     feed(compiler, model, seen)
     compiler.update()
@@ -121,9 +124,23 @@ def test_a_change_costs_what_it_touches(situation: tuple[Model, Facts]) -> None:
 @given(situations())
 def test_only_what_concerns_the_host(situation: tuple[Model, Facts]) -> None:
     model, seen = situation
-    here = {(vpc, port.network) for vpc, has in model.vpcs.items() for port in has.ports.values() if port.host == HOST}
+    here = {(vpc, port.network) for vpc, at, _, port in places(model) if at == HOST}
     for flow in full(model, seen):
         if flow.subject.kind == "port":
             port = model.vpcs[flow.subject.vpc].ports[flow.subject.name]
             assert (flow.subject.vpc, port.network) in here
             assert port.host is not None
+        if flow.subject.kind == "endpoint":
+            neighbour = endpoints_of(model)[flow.subject.vpc][flow.subject.name]
+            assert (flow.subject.vpc, neighbour.network) in here
+
+
+@ROUNDS
+@given(models())
+def test_what_is_kept_down_neither_sends_nor_gets(model: Model) -> None:
+    """While a VPC waits to be confirmed, the flows are those of a host without its ports plugged in."""
+    plugged = {port.id: n for n, (_, at, _, port) in enumerate(places(model), 2) if at == HOST}
+    for vpc, has in model.vpcs.items():
+        seen = Facts(plugged, 1, True, frozenset({vpc}))
+        unplugged = {iface: n for iface, n in plugged.items() if all(p.id != iface for p in has.ports.values())}
+        assert full(model, seen) == full(model, Facts(unplugged, 1))

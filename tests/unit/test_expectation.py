@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from ovsnet.lab.expectation import Expectation, Frame, Reason, Wire, delivered, link_local, reachability
+from ovsnet.lab.expectation import Expectation, Frame, Reason, Wire, delivered, reachability
+from ovsnet.lab.headers import link_local
 from ovsnet.model.types import AllowedAddress, Host, Model, Network, Port, Subnet, Vpc
 from tests.property import packets as p
 
@@ -117,20 +118,20 @@ def test_a_frame_reaches_one_port_or_none(sent: Frame, reason: Reason, receiver:
 def test_requests_are_answered_at_the_source(sent: Frame, reason: Reason, mac: str | None) -> None:
     fate = delivered(model(), sent)
     assert (fate.reason, fate.answer.mac if fate.answer else None) == (reason, mac)
-    assert (fate.receiver, fate.wire) == (None, None)
+    assert (fate.receiver, fate.wires) == (None, ())
 
 
 def test_a_frame_crosses_the_wire_only_towards_a_known_mac_elsewhere() -> None:
     wire = Wire("192.0.2.1", "192.0.2.2", 7)
-    assert delivered(model(), frame("shop/a", A, B, "10.0.0.1", "10.0.0.2")).wire == wire
-    assert delivered(model(), frame("shop/a", A, B, "10.0.0.1", "10.0.0.9")).wire == wire
-    assert delivered(model(), frame("shop/a", A, C, "10.0.0.1", "10.0.0.3")).wire is None
+    assert delivered(model(), frame("shop/a", A, B, "10.0.0.1", "10.0.0.2")).wires == (wire,)
+    assert delivered(model(), frame("shop/a", A, B, "10.0.0.1", "10.0.0.9")).wires == (wire,)
+    assert delivered(model(), frame("shop/a", A, C, "10.0.0.1", "10.0.0.3")).wires == ()
 
 
 def test_without_a_responder_a_solicitation_goes_to_the_owner_of_its_target() -> None:
     fate = Expectation(model(), nd_responder=False).delivered(nd("shop/a", A, LL_A, "2001:db8::2", A))
     assert (fate.receiver, fate.redirected, fate.answer) == ("shop/b", B, None)
-    assert fate.wire == Wire("192.0.2.1", "192.0.2.2", 7)
+    assert fate.wires == (Wire("192.0.2.1", "192.0.2.2", 7),)
 
 
 @pytest.mark.parametrize(
