@@ -48,9 +48,11 @@ def state(vpc: str = "shop", revision: int = 1, *, vni: int = 5001, local: int =
 class AgentHost:
     """One hypervisor below a short directory of its own; ``close`` ends everything that it started."""
 
-    def __init__(self) -> None:
+    def __init__(self, netns: str | None = None) -> None:
+        """With ``netns`` switch and agent live in that namespace, on a datapath that carries real frames."""
         self.dir = Path(tempfile.mkdtemp(prefix="ovsagt-"))
-        self.ovs = OvsInstance(self.dir / "ovs", dummy=True)
+        self.netns = netns
+        self.ovs = OvsInstance(self.dir / "ovs", dummy=netns is None, netns=netns)
         self.process: subprocess.Popen[bytes] | None = None
         self.client = AgentClient(self.dir / "run" / "agent.sock", timeout=20)
         self.log = self.dir / "agent.log"
@@ -59,7 +61,8 @@ class AgentHost:
         """The agent's command line."""
         fixed = ["--host", HOST, "--vtep", VTEP, "--ovsdb", self.ovs.db_target, "--datapath", "netdev"]
         dirs = ["--run-dir", str(self.dir / "run"), "--state-dir", str(self.dir / "state")]
-        return [sys.executable, "-m", "ovsnet.agent.main", *fixed, *dirs, *extra]
+        inside = ["ip", "netns", "exec", self.netns] if self.netns else []
+        return [*inside, sys.executable, "-m", "ovsnet.agent.main", *fixed, *dirs, *extra]
 
     def start(self, *extra: str, ready: bool = True) -> AgentHost:
         """Start the agent; returns when it enforces what it holds."""

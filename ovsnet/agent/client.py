@@ -227,6 +227,14 @@ class AgentClient:
         """What goes to whoever decides: a full report, and then what changes; raises as :meth:`events` does."""
         return (data for _, _, data in self._stream("/v1/reports"))
 
+    def metrics(self) -> str:
+        """The agent's metrics in the text format of Prometheus."""
+        return self._exchange("GET", "/metrics", None, 0, None)[1].decode()
+
+    def openapi(self) -> Data:
+        """The OpenAPI document of the agent's API."""
+        return self._call("GET", "/openapi.json")
+
     def events(self, since: int | None = None) -> Iterator[tuple[int, str, Data]]:
         """What happens, as (serial, kind, data), until the agent ends; on a connection of its own.
 

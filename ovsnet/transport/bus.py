@@ -230,6 +230,10 @@ class Bus:
             self._loop.run_until_complete(self._live())
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         finally:
+            left = asyncio.all_tasks(self._loop)
+            for task in left:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
             self._loop.close()
 
     async def _live(self) -> None:

@@ -142,6 +142,9 @@ class Direct:
                 self.feed.reachable(link.host, f"{exc}" or type(exc).__name__)
                 if not isinstance(exc, RefusedError) and link.told:
                     link.told, pause = {}, shortest
+            except Exception:
+                log.exception("the link to host %s failed; it begins anew", link.host)
+                self.feed.reachable(link.host, "the link failed; the controller's log says why")
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(longest, pause * 2)
 

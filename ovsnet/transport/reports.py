@@ -20,7 +20,7 @@ MAX_ENTRIES = 2000
 class Pace:
     """When a report may go: at once after a quiet time, evenly under a storm of changes. Times are in seconds."""
 
-    def __init__(self, burst: float = 20.0, rate: float = 20.0) -> None:
+    def __init__(self, burst: float = 100.0, rate: float = 100.0) -> None:
         self._burst, self._rate = burst, rate
         self._left, self._at = burst, 0.0
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
+import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovsnet.agent.follow import Action, Apply, Confirm, Follower, Outcome, Say
+from ovsnet.transport.changes import Put
 from ovsnet.transport.messages import PROTOCOL, ChangeMessage, HeadsMessage, HelloMessage, Message
-from ovsnet.transport.operations import operations_of
+from ovsnet.transport.operations import operations_of, withdraw_item
 from ovsnet.transport.publisher import Told, answer_items
 from ovsnet.transport.view import ConflictError
-from tests.bus_kit import SOURCE, FakeHost, Truth
+from tests.agent_kit import state
+from tests.bus_kit import SOURCE, FakeHost, Truth, head_of
 
 VPCS = ("red", "blue", "green")
 EVERY = 4.0
@@ -201,7 +206,7 @@ def test_without_loss_changes_arrive_at_once_and_doubles_do_nothing(steps: list[
     world.settle()
     said = world.follower.counts.hellos
     for action, number in steps:
-        if action in {"edit", "place", "delete", "heads"}:
+        if action in {"edit", "place", "heads"}:
             step(world, action, number)
             for again in (True, True, False):
                 fresh = world.host.fresh
@@ -210,3 +215,162 @@ def test_without_loss_changes_arrive_at_once_and_doubles_do_nothing(steps: list[
             assert world.host.fresh == fresh, "the third time brings nothing"
     assert world.follower.counts.hellos == said, "nothing was missing"
     assert world.host.stale == 0, "what is old is not even offered to the agent"
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_long_lives_converge_too(seed: int) -> None:
+    rng = random.Random(seed)
+    world = World(seed, rng.choice([SOURCE, ""]))
+    world.set_connected(True)
+    for _ in range(300):
+        step(world, rng.choice(ACTIONS), rng.randrange(12))
+        world.check()
+    world.settle()
+    assert world.host.heads() == world.truth.wanted("hv1")
+
+
+def told(world: World, *messages: Told, answers: str = "") -> None:
+    """Messages arrive, in this order."""
+    for message in messages:
+        world.down = [
+            ChangeMessage(v=PROTOCOL, tx=message.tx, items=message.items, source=SOURCE, answers=answers),
+        ]
+        world.deliver()
+
+
+def test_what_was_withdrawn_does_not_come_back_late() -> None:
+    world = World(1, SOURCE)
+    world.set_connected(True)
+    (first,) = world.truth.create("red")
+    (edit,) = world.truth.edit("red", 10)
+    (gone,) = world.truth.concern("red", ())
+    told(world, first, edit, gone)
+    assert world.host.heads() == {}
+    told(world, first, edit)
+    assert world.host.heads() == {}
+    assert len(world.up) == 1, "and nobody asks for it"
+    world.restart_host()
+    world.set_connected(True)
+    told(world, gone, first)
+    assert world.host.heads() == {}, "not even when the withdrawal overtakes it"
+    (back,) = world.truth.concern("red", ("hv1",))
+    told(world, back)
+    assert world.host.heads() == world.truth.wanted("hv1")
+    told(world, gone)
+    assert world.host.heads() == world.truth.wanted("hv1"), "a late withdrawal undoes nothing newer"
+
+
+def test_an_answer_brings_a_vpc_back_that_begins_anew() -> None:
+    world = World(1, SOURCE)
+    world.set_connected(True)
+    told(world, *world.truth.create("red", revision=7), *world.truth.delete("red"))
+    (anew,) = world.truth.create("red", revision=1)
+    told(world, anew)
+    assert world.host.heads() == {}
+    world.settle()
+    assert world.host.heads() == world.truth.wanted("hv1")
+
+
+def test_a_gap_is_answered_at_once_and_what_came_meanwhile_is_asked_for() -> None:
+    world = World(1, SOURCE)
+    world.set_connected(True)
+    world.answer(world.up.pop())
+    while world.down:
+        world.deliver()
+    world.now += 10
+    world.truth.create("red")
+    (second,) = world.truth.edit("red", 10)
+    told(world, second)
+    assert [hello.reason for hello in world.up] == ["gap"]
+    world.answer(world.up.pop())
+    answer = world.down[0]
+    (third,) = world.truth.edit("red", 11)
+    told(world, third)
+    assert world.up == [], "it has asked already"
+    world.down = [answer]
+    world.deliver()
+    world.pass_time(1.0)
+    assert [hello.reason for hello in world.up] == ["gap"]
+    world.answer(world.up.pop())
+    world.deliver()
+    assert world.host.heads() == world.truth.wanted("hv1")
+
+
+def test_other_owners_are_none_of_its_business() -> None:
+    world = World(1, SOURCE)
+    own = msgspec.structs.replace(state("mine"), owner="operator")
+    world.host.change([Put(own)])
+    world.truth.history.add(("mine", head_of(own)))
+    world.set_connected(True)
+    world.settle()
+    assert world.up == [] and world.host.heads().keys() == {"mine"}
+    assert "mine" not in world.follower.connected(world.host.held(), world.now)[0].hello.vpcs  # type: ignore[union-attr]
+    told(world, Told("hv1", (withdraw_item("mine", 9),), "tx"))
+    assert world.host.heads().keys() == {"mine"}
+    foreign = ChangeMessage(v=PROTOCOL, tx="tx", items=Truth().create("theirs")[0].items, source="rival")
+    assert world.follower.change(foreign, world.host.held(), world.now) == []
+    rival = HeadsMessage(v=PROTOCOL, source="rival", vpcs={"theirs": (1, "")})
+    assert world.follower.heads(rival, world.host.held(), world.now) == []
+    assert "rival" in world.follower.faults(world.now)[0]
+
+
+def test_what_is_refused_is_asked_for_again_only_after_a_while() -> None:
+    world = World(1, SOURCE)
+    world.set_connected(True)
+    world.settle()
+    (first,) = world.truth.create("red")
+    apply, *_ = world.follower.change(
+        ChangeMessage(v=PROTOCOL, tx="t", items=first.items, source=SOURCE), world.host.held(), world.now
+    )
+    assert isinstance(apply, Apply)
+    refusal = Outcome({"red": "its VNI is taken"})
+    assert world.follower.outcome(apply, refusal, world.host.held(), world.now) == []
+    assert world.follower.faults(world.now) == ("VPC red: revision 2 was refused: its VNI is taken",)
+    for _ in range(3):
+        world.announce()
+        world.deliver()
+        world.pass_time(EVERY)
+    assert world.up == []
+    world.pass_time(40.0)
+    world.settle()
+    assert world.host.heads() == world.truth.wanted("hv1")
+    assert world.follower.faults(world.now) == ()
+
+
+def test_a_hello_that_nobody_answers_is_said_again_ever_more_rarely() -> None:
+    world = World(1, SOURCE)
+    world.set_connected(True)
+    times = []
+    for _ in range(2400):
+        world.pass_time(0.1)
+        times += [world.now] * len(world.up)
+        world.up.clear()
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert 0.6 <= pauses[0] <= 1.4
+    assert all(20 <= pause <= 40 for pause in pauses[5:])
+    assert 8 <= len(times) <= 20
+
+
+def test_heads_without_digests_compare_revisions() -> None:
+    world = World(1, SOURCE)
+    world.set_connected(True)
+    told(world, *world.truth.create("red"))
+    same = HeadsMessage(v=PROTOCOL, source=SOURCE, vpcs={"red": (2, "")})
+    assert Confirm(("red",)) in world.follower.heads(same, world.host.held(), world.now)
+    other = HeadsMessage(v=PROTOCOL, source=SOURCE, vpcs={"red": (2, "f" * 32)})
+    world.up.clear()
+    world.do(world.follower.heads(other, world.host.held(), world.now))
+    world.pass_time(0.5)
+    assert [hello.reason for hello in world.up] == ["heads"]
+
+
+def test_a_change_that_arrives_before_the_hello_is_due_settles_the_matter() -> None:
+    world = World(1, SOURCE)
+    world.set_connected(True)
+    world.settle()
+    late = world.truth.create("red")
+    world.announce()
+    world.deliver()
+    told(world, *late)
+    world.pass_time(2.0)
+    assert world.up == []

@@ -1,0 +1,206 @@
+"""The controller's API, by its real process, on its unix socket and by TLS."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ovsnet.controller.client import ControllerClient
+from ovsnet.errors import UserError
+from ovsnet.http.client import ServiceError
+
+WEB = {"subnets": [{"cidr": "10.1.0.0/24"}]}
+
+
+@contextmanager
+def controller(directory: Path, ends: int = 0) -> Iterator[ControllerClient]:
+    """A controller in a directory, ended by its process id; ``ends``: the status that it ends with."""
+    command = [sys.executable, "-m", "ovsnet.controller.main", "--run-dir", str(directory)]
+    with (directory / "log").open("ab") as log:
+        process = subprocess.Popen([*command, "--store", f"sqlite:///{directory / 'c.db'}"], stderr=log)
+    try:
+        with ControllerClient(directory / "controller.sock") as client:
+            deadline = time.monotonic() + 20
+            while True:
+                try:
+                    client.ready()
+                    break
+                except UserError:
+                    assert process.poll() is None and time.monotonic() < deadline, (directory / "log").read_text()
+                    time.sleep(0.05)
+            yield client
+    finally:
+        process.terminate()
+        assert process.wait(10) == ends
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControllerClient]:
+    with controller(tmp_path_factory.mktemp("controller")) as client:
+        for number in (1, 2, 3):
+            client.put_host(f"h{number}", {"vtep": f"10.0.0.{number}"})
+        yield client
+
+
+@pytest.fixture
+def client(shared: ControllerClient) -> ControllerClient:
+    """The shared controller with an empty VPC shop that has a network web."""
+    shared.delete_vpc("shop", adopt=True)
+    shared.put("shop", "networks", "web", WEB)
+    return shared
+
+
+def refused(call: Any) -> ServiceError:
+    with pytest.raises(ServiceError) as found:
+        call()
+    return found.value
+
+
+def revision(client: ControllerClient) -> int:
+    found: int = client.vpcs()["shop"]["revision"]
+    return found
+
+
+def test_what_is_left_out_is_assigned_once_and_kept(client: ControllerClient) -> None:
+    answer = client.put("shop", "ports", "a", {"network": "web", "host": "h1"})
+    assert answer["assigned"]["ports"] == {"shop/a": ["10.1.0.2"]}
+    held = client.get("shop", "ports", "a")["declared"]
+    assert not client.put("shop", "ports", "a", {"network": "web", "host": "h1"})["changed"]
+    client.put("shop", "ports", "a", {"network": "web", "host": "h2"})
+    assert client.get("shop", "ports", "a")["declared"] == {**held, "host": "h2", "epoch": 1}
+    assert client.vpc("shop")["hosts"] == {"h2": "10.0.0.2"}
+
+
+def test_a_released_address_rests(client: ControllerClient) -> None:
+    client.put("shop", "ports", "a", {"network": "web", "host": "h1"})
+    client.delete("shop", "ports", "a")
+    client.put("shop", "ports", "b", {"network": "web", "host": "h1"})
+    assert client.get("shop", "ports", "b")["declared"]["ips"] == ["10.1.0.3"]
+
+
+def test_manners_of_a_write(client: ControllerClient) -> None:
+    port = {"network": "web", "host": "h1"}
+    first = revision(client)
+    preview = client.put("shop", "ports", "a", port, dry_run=True)
+    assert preview["differences"] == [{"path": "vpcs.shop.ports.a", "change": "create"}]
+    assert revision(client) == first
+    late = client.put("shop", "ports", "a", port, wait=0.05)
+    assert late["late"] == {"h1": "has not reported since the controller started"}
+    stale = refused(lambda: client.put("shop", "ports", "a", {**port, "host": "h2"}, if_match=first))
+    assert (stale.status, stale.code, stale.problem["current"]) == (412, "precondition-failed", first + 1)
+    client.put("shop", "ports", "a", {**port, "host": "h2"}, if_match=first + 1)
+    old = refused(lambda: client.put("shop", "ports", "b", {**port, "host": "h9"}))
+    assert (old.status, old.problem["problems"][0]["path"]) == (422, "vpcs.shop.ports.b.host")
+    unknown = refused(lambda: client.put("shop", "ports", "a", port, colour="red"))
+    assert (unknown.status, unknown.code) == (400, "unknown-parameter")
+    assert revision(client) == first + 2
+    assert not client.delete("shop", "ports", "nobody")["changed"]
+
+
+def test_an_older_placement_is_refused(client: ControllerClient) -> None:
+    port = {"network": "web", "host": "h1"}
+    client.put("shop", "ports", "a", port)
+    client.place([{"port": "shop/a", "host": "h2"}])
+    client.place([{"port": "shop/a", "host": "h3"}])
+    stale = refused(lambda: client.put("shop", "ports", "a", {**port, "epoch": 1}))
+    assert (stale.status, stale.code) == (409, "stale-epoch")
+    assert client.get("shop", "ports", "a")["declared"]["host"] == "h3"
+
+
+def test_owners_live_side_by_side(client: ControllerClient) -> None:
+    client.put("shop", "ports", "a", {"network": "web", "host": "h1"})
+    client.put("shop", "ports", "b", {"network": "web", "host": "h1"}, owner="nova")
+    foreign = refused(lambda: client.put("shop", "ports", "b", {"network": "web", "description": "mine"}))
+    assert (foreign.status, foreign.code) == (409, "foreign-owner")
+    assert "belongs to nova" in str(foreign)
+    client.put_vpc("shop", {"networks": {"web": WEB}, "ports": {}})
+    assert client.vpc("shop")["ports"].keys() == {"b"}
+    client.put("shop", "ports", "b", {"network": "web", "description": "mine"}, adopt=True)
+    assert client.get("shop", "ports", "b")["owner"] == "api"
+    used = refused(lambda: client.delete("shop", "networks", "web"))
+    assert (used.status, used.code, used.problem["referrers"]) == (409, "in-use", ["ports.b"])
+
+
+def test_a_model_is_applied_as_its_owner(client: ControllerClient) -> None:
+    client.put("shop", "ports", "keep", {"network": "web", "host": "h1"})
+    model = {"version": 1, "name": "file", "vpcs": {"lab": {"networks": {"net": WEB}, "ports": {}}}}
+    model["vpcs"]["lab"]["ports"] = {"x": {"network": "net", "host": "h1"}, "y": {"network": "net"}}  # type: ignore[index]
+    assert client.apply(model, dry_run=True)["changed"]
+    assert client.apply(model)["assigned"]["ports"].keys() == {"lab/x", "lab/y"}
+    assert not client.apply(model)["changed"]
+    del model["vpcs"]["lab"]["ports"]["y"]  # type: ignore[index]
+    client.apply(model)
+    assert client.vpc("lab")["ports"].keys() == {"x"}
+    client.apply({"version": 1, "name": "file"})
+    assert "lab" not in client.vpcs()
+    assert client.get("shop", "ports", "keep")["owner"] == "api"
+
+
+def test_a_move_and_a_rollback_that_keeps_placements(client: ControllerClient) -> None:
+    client.put("shop", "ports", "a", {"network": "web", "host": "h1", "description": "first"})
+    first = revision(client)
+    client.put("shop", "ports", "a", {"network": "web", "host": "h1", "description": "second"})
+    client.put("shop", "ports", "b", {"network": "web", "host": "h1"})
+    client.prepare("shop", "a", "h2")
+    assert client.vpc("shop")["hosts"].keys() == {"h1", "h2"}
+    client.activate("shop", "a")
+    client.rollback("shop", first)
+    ports = client.vpc("shop")["ports"]
+    assert ports.keys() == {"a"}
+    assert (ports["a"]["description"], ports["a"]["host"], ports["a"]["epoch"]) == ("first", "h2", 1)
+    assert client.history("shop")[0]["revision"] == revision(client) == first + 5
+
+
+def test_a_batch_is_all_or_nothing(client: ControllerClient) -> None:
+    bad = {"ports": {"a": {"network": "web"}, "b": {"network": "nowhere"}}}
+    put = {"op": "put", "vpc": "other", "body": {"networks": {"net": WEB}}}
+    assert refused(lambda: client.batch([put, {"op": "patch", "vpc": "shop", "body": bad}])).status == 422
+    assert "other" not in client.vpcs()
+    client.batch([put, {"op": "patch", "vpc": "shop", "body": {"ports": {"a": {"network": "web"}}}}])
+    assert "other" in client.vpcs()
+    client.batch([{"op": "delete", "vpc": "other"}])
+    assert "other" not in client.vpcs()
+
+
+def test_all_nics_of_a_machine(client: ControllerClient) -> None:
+    nic = {"vpc": "shop", "name": "n1", "port": {"network": "web", "host": "h1"}}
+    client.call("PUT", "/v1/workloads/vm1", {"nics": [nic, {**nic, "name": "n2"}]})
+    client.call("PUT", "/v1/workloads/vm1", {"nics": [nic]})
+    assert [one["name"] for one in client.call("GET", "/v1/workloads/vm1")["nics"]] == ["n1"]
+    client.call("DELETE", "/v1/workloads/vm1")
+    assert refused(lambda: client.call("GET", "/v1/workloads/vm1")).code == "unknown-workload"
+
+
+def test_calls_are_audited_and_commits_are_events(client: ControllerClient) -> None:
+    seen: list[tuple[int, str, Any]] = []
+    follower = ControllerClient(client.address)
+    thread = threading.Thread(target=lambda: seen.append(next(follower.follow())), daemon=True)
+    thread.start()
+    time.sleep(0.3)
+    tx = client.put("shop", "ports", "a", {"network": "web"})["tx"]
+    thread.join(5)
+    assert seen[0][1] == "commit" and seen[0][2]["tx"] == tx
+    refused(lambda: client.delete_host("h1", owner="you"))
+    entries = client.audit(100)
+    assert ("foreign-owner", "DELETE /v1/hosts/h1?owner=you") in {(one["outcome"], one["what"]) for one in entries}
+    assert tx in {one["tx"] for one in entries if one["outcome"] == "done"}
+
+
+def test_what_was_answered_survives_a_kill(tmp_path: Path) -> None:
+    with controller(tmp_path, ends=-signal.SIGKILL) as client:
+        client.put("shop", "networks", "web", WEB)
+        client.put("shop", "ports", "a", {"network": "web"})
+        held = client.vpc("shop")
+        os.kill(int((tmp_path / "controller.pid").read_text()), signal.SIGKILL)
+    with controller(tmp_path) as client:
+        assert client.vpc("shop") == held
