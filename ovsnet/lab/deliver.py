@@ -97,8 +97,11 @@ def reachable(model: Model, topology: Topology) -> Model:
 def deliver(model: Model, topology: Topology, progress: Progress) -> dict[str, int]:
     """Tell every agent the states of its VPCs, and to drop those it no longer needs; returns revisions by VPC.
 
-    Raises LabError when an agent refuses or does not answer.
+    With a controller it is that which tells them. Raises LabError when an agent or the controller refuses, or does not
+    answer.
     """
+    if topology.control is not None:
+        return _hand_over(model, topology, topology.control, progress)
     sockets = {name: socket_of(host) for name, host in topology.hosts.items()}
     progress("telling", 0, len(sockets))
     try:
@@ -108,6 +111,19 @@ def deliver(model: Model, topology: Topology, progress: Progress) -> dict[str, i
         raise LabError(str(error)) from error
     progress("telling", len(sockets), len(sockets))
     return dict(delivery.revisions)
+
+
+def _hand_over(model: Model, topology: Topology, spec: ControlSpec, progress: Progress) -> dict[str, int]:
+    """Have the controller tell the agents; returns revisions by VPC."""
+    progress("telling", 0, 1)
+    try:
+        with controller_client(spec) as client:
+            client.apply(reachable(model, topology), adopt="true", wait=_ANSWER)
+            found = client.vpcs()
+    except UserError as error:
+        raise LabError(f"the controller: {error}") from error
+    progress("telling", 1, 1)
+    return {name: vpc["revision"] for name, vpc in found.items()}
 
 
 def unenforced(topology: Topology, revisions: Mapping[str, int]) -> list[str]:

@@ -26,10 +26,14 @@ from ovsnet.errors import UserError
 
 log = logging.getLogger(__name__)
 
-CONNECT_WITHIN = 5.0
+CONNECT_WITHIN = 3.0
 """Seconds for a server to take a connection."""
-PAUSES = (0.5, 8.0)
-"""The first and the longest span, in seconds, out of which the pause before the next attempt is drawn."""
+PAUSES = (0.5, 2.5)
+"""The first and the longest span, in seconds, out of which the pause before the next attempt is drawn.
+
+Together with ``CONNECT_WITHIN`` they bound how long after an outage a host is without the bus: hosts are to be up to
+date within five seconds.
+"""
 PROBE_EVERY = 2.0
 """Seconds between two looks at whether the server still answers."""
 DEAD_AFTER = 4.0

@@ -124,7 +124,7 @@ class Writer:
                 continue
             break
         if answer.status == 412:
-            return Refused(answer.body["revision"])
+            return Refused(answer.body["current"])
         if isinstance(ask, Get):
             assert answer.status == 200 or answer.code == "unknown-port", answer
             value = int(answer.body["declared"]["description"]) if answer.status == 200 else None

@@ -96,7 +96,7 @@ class World:
     def state(self, vpc: str) -> VpcState:
         """A VPC as the controller has it."""
         told = self.done("GET", f"/v1/vpcs/{vpc}")
-        return msgspec.convert({name: told[name] for name in VpcState.__struct_fields__}, VpcState)
+        return msgspec.convert({name: told[name] for name in VpcState.__struct_fields__ if name in told}, VpcState)
 
     def states(self) -> dict[str, VpcState]:
         """All VPCs of the controller."""

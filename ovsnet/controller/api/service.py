@@ -31,6 +31,8 @@ READ = (401, 403, 404)
 """The statuses of a read's refusals."""
 
 Edits = Callable[[Truth], Iterable[Edit]]
+Heads = dict[str, tuple[int, frozenset[str]]]
+"""By VPC its revision, and who has to know it."""
 
 
 @dataclass
@@ -65,12 +67,16 @@ async def write(
     wanted = dict(if_match or {})
     if call.if_match is not None and "vpc" in call.path:
         wanted[call.path["vpc"]] = call.if_match
-    named: set[str] = {call.path["vpc"]} if "vpc" in call.path else set()
+    heads: Heads = {}
 
     def build(truth: Truth) -> Request:
         found = tuple(edits(truth))
         check_edits(truth, found, caller)
-        named.update(edit.vpc for edit in found if not isinstance(edit, PutHost | PutUnderlay))
+        named = {edit.vpc for edit in found if not isinstance(edit, PutHost | PutUnderlay)}
+        named |= {call.path["vpc"]} if "vpc" in call.path else set()
+        # What the call finds, not what there is when it is answered: by then others may have changed it.
+        heads.clear()
+        heads.update({vpc: (one.live.revision, one.interested) for vpc in named if (one := truth.vpcs.get(vpc))})
         return Request(found, name, caller.name, what, call.query["adopt"], wanted)
 
     try:
@@ -80,16 +86,14 @@ async def write(
     except UserError as exc:
         core.refused(caller.name, what, str(getattr(exc, "code", "invalid-model")), str(exc))
         raise
-    return await _answer(call, committed, named)
+    return await _answer(call, committed, heads)
 
 
-async def _answer(call: Call[Service], committed: Committed, named: set[str]) -> Reply:
-    """Answer a change that is durable, once it is in force or ``wait`` is over."""
-    heads = call.subject.core.read(
-        lambda truth: {
-            vpc: (found.live.revision, found.interested) for vpc in named if (found := truth.vpcs.get(vpc)) is not None
-        }
-    )
+async def _answer(call: Call[Service], committed: Committed, heads: Heads) -> Reply:
+    """Answer a change that is durable, once it is in force or ``wait`` is over.
+
+    ``heads``: the named VPCs as the call found them, which are still so if it changed nothing.
+    """
     steps = {vpc: Step(previous=revision, revision=revision) for vpc, (revision, _) in heads.items()}
     wanted: dict[str, dict[str, int]] = {}
     for vpc, one in committed.vpcs.items():
