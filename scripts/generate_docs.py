@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import yaml
+
 from ovsnet.features import FEATURES, TEMPLATES
 from ovsnet.model.docs import PAGES
 from ovsnet.pipeline.docs import pipeline_markdown
 from ovsnet.pipeline.fields import REGISTER_FIELDS
 from ovsnet.pipeline.tables import TABLES
+from ovsnet.transport.asyncapi import asyncapi
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,7 +31,9 @@ def pages() -> dict[Path, str]:
     """Every generated page: path -> text."""
     features = {feature.name: feature.doc for feature in FEATURES}
     pipeline = pipeline_markdown(TABLES, REGISTER_FIELDS, TEMPLATES, features, samples())
-    return {ROOT / "docs/pipeline.md": pipeline} | {ROOT / "docs" / name: page() for name, page in PAGES.items()}
+    bus = yaml.safe_dump(asyncapi(), sort_keys=False, width=120)
+    own = {ROOT / "docs/pipeline.md": pipeline, ROOT / "docs/asyncapi.yaml": bus}
+    return own | {ROOT / "docs" / name: page() for name, page in PAGES.items()}
 
 
 def main() -> int:
