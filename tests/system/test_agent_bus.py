@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -91,3 +92,18 @@ def test_a_vpc_that_somebody_else_told_is_left_alone(site: Site) -> None:
     until(lambda: site.in_force("blue"))
     until(lambda: any("belongs to operator" in fault for fault in site.truth.told["hv1"].faults))
     assert site.host.client.host()["vpcs"]["red"]["owner"] == "operator"
+
+
+def test_a_full_disk_is_reported_and_mended_without_another_change(site: Site) -> None:
+    disk = site.host.dir / "state" / "vpcs"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(disk)], check=True)
+    try:
+        site.publisher.publish(site.truth.create("red", remote=500))
+        until(lambda: "not on disk" in getattr(site.reported("red"), "held", ""))
+        until(lambda: any("02:00:00:00:00:02" in flow for flow in site.host.flows()))
+        assert not site.in_force("red"), "it is, but not for good"
+        subprocess.run(["mount", "-o", "remount,size=10m", str(disk)], check=True)
+        until(lambda: site.in_force("red"))
+    finally:
+        site.host.end(signal.SIGKILL)
+        subprocess.run(["umount", "-l", str(disk)], check=True)
