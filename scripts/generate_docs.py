@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import yaml
+
 from benchmarks import modes
 from benchmarks.scale import page as scale
 from benchmarks.scale.inputs import Figures, Machine, Site
@@ -16,6 +18,7 @@ from ovsnet.model.docs import PAGES
 from ovsnet.pipeline.docs import pipeline_markdown
 from ovsnet.pipeline.fields import REGISTER_FIELDS
 from ovsnet.pipeline.tables import TABLES
+from ovsnet.transport.asyncapi import asyncapi
 
 ROOT = Path(__file__).parents[1]
 METRICS_INTRO = "`GET /metrics` of a service gives them in the text format of Prometheus. Times are in seconds."
@@ -36,7 +39,12 @@ def pages() -> dict[Path, str]:
     features = {feature.name: feature.doc for feature in FEATURES}
     pipeline = pipeline_markdown(TABLES, REGISTER_FIELDS, TEMPLATES, features, samples())
     metrics = markdown("Metrics", METRICS_INTRO, {"The agent": METRICS})
-    generated = {ROOT / "docs/pipeline.md": pipeline, ROOT / "docs/metrics.md": metrics}
+    bus = yaml.safe_dump(asyncapi(), sort_keys=False, width=120)
+    generated = {
+        ROOT / "docs/pipeline.md": pipeline,
+        ROOT / "docs/metrics.md": metrics,
+        ROOT / "docs/asyncapi.yaml": bus,
+    }
     generated |= {ROOT / "docs" / name: page() for name, page in PAGES.items()}
     return generated | {
         path: modes.inserted(path.read_text(), table())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import struct
 import threading
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 
 TUNNEL_PATIENCE = 2.0
 """Seconds to wait at the start for the tunnel port's number, without which everything would be compiled twice."""
+SAVE_AGAIN = 2.0
+"""Seconds until what the disk has not taken is written again."""
 CORRECT_EVERY = 1.0
 """Seconds between two corrections of the switch's configuration, in case somebody keeps changing it."""
 
@@ -109,6 +112,7 @@ class Agent:
         self.arrivals.listen(lambda _vpc, _port: self._news())
         self.unsaved: set[str] = set()
         self._saving: Counter[str] = Counter()
+        self._save_due = False
         self._watchers: list[Callable[[], None]] = [self.observer.poke]
         self.fault = ""
         self.refusal: UserError | None = None
@@ -297,21 +301,45 @@ class Agent:
         return {key: o for key, o in self.reconciler.enforcer.flows.items() if o.subject.vpc in names}
 
     def _save(self, change: Change, states: dict[str, VpcState]) -> None:
-        """Write a change; after a failure its VPCs are marked, and written as a whole with the next change."""
+        """Write a change; after a failure its VPCs are marked, and written whole as soon as the disk takes them."""
         try:
             self.store.write(change.operations, states)
         except OSError as exc:
             self.unsaved.update(change.states)
-            log.error("cannot write to %s: %s", self.config.state_dir, exc.strerror or exc)
+            self._save_later(exc)
             raise
         finally:
             with self._lock:
                 self._saving.subtract(change.states.keys())
                 self._saving = +self._saving
             self._news()
-        for vpc in self.unsaved - change.states.keys():
-            self.store.rewrite(vpc, self.view.states.get(vpc))
-        self.unsaved.clear()
+        self.unsaved.difference_update(change.states)
+        self._save_rest()
+
+    def _save_rest(self) -> None:
+        """Write what is not on disk; what waits to be written with a change of its own is left to that."""
+        with self._lock:
+            rest = {vpc: self.view.states.get(vpc) for vpc in self.unsaved if not self._saving[vpc]}
+        try:
+            for vpc, state in rest.items():
+                self.store.rewrite(vpc, state)
+                self.unsaved.discard(vpc)
+        except OSError as exc:
+            self._save_later(exc)
+        self._news()
+
+    def _save_later(self, exc: OSError) -> None:
+        log.error("cannot write to %s: %s", self.config.state_dir, exc.strerror or exc)
+        if not self._save_due:
+            self._save_due = True
+            timer = threading.Timer(SAVE_AGAIN, self._save_now)
+            timer.daemon = True
+            timer.start()
+
+    def _save_now(self) -> None:
+        self._save_due = False
+        with contextlib.suppress(RuntimeError):  # the agent has ended
+            self._disk.submit(self._save_rest)
 
     def _news(self) -> None:
         for listener in self._watchers:
