@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from ovsnet.agent.metrics import METRICS
+from ovsnet.controller.api.metrics import METRICS as CONTROLLER_METRICS
 from ovsnet.features import FEATURES, TEMPLATES
 from ovsnet.http.metrics import markdown
 from ovsnet.model.docs import PAGES
@@ -31,7 +32,7 @@ def pages() -> dict[Path, str]:
     """Every generated page: path -> text."""
     features = {feature.name: feature.doc for feature in FEATURES}
     pipeline = pipeline_markdown(TABLES, REGISTER_FIELDS, TEMPLATES, features, samples())
-    metrics = markdown("Metrics", METRICS_INTRO, {"The agent": METRICS})
+    metrics = markdown("Metrics", METRICS_INTRO, {"The agent": METRICS, "The controller": CONTROLLER_METRICS})
     generated = {ROOT / "docs/pipeline.md": pipeline, ROOT / "docs/metrics.md": metrics}
     return generated | {ROOT / "docs" / name: page() for name, page in PAGES.items()}
 
