@@ -12,6 +12,7 @@ from benchmarks.scale import page as scale
 from benchmarks.scale.inputs import Figures, Machine, Site
 from benchmarks.scale.measured import RESULTS, read
 from ovsnet.agent.metrics import METRICS
+from ovsnet.controller.api.metrics import METRICS as CONTROLLER_METRICS
 from ovsnet.features import FEATURES, TEMPLATES
 from ovsnet.http.metrics import markdown
 from ovsnet.model.docs import PAGES
@@ -38,7 +39,7 @@ def pages() -> dict[Path, str]:
     """Every generated page: path -> text."""
     features = {feature.name: feature.doc for feature in FEATURES}
     pipeline = pipeline_markdown(TABLES, REGISTER_FIELDS, TEMPLATES, features, samples())
-    metrics = markdown("Metrics", METRICS_INTRO, {"The agent": METRICS})
+    metrics = markdown("Metrics", METRICS_INTRO, {"The agent": METRICS, "The controller": CONTROLLER_METRICS})
     bus = yaml.safe_dump(asyncapi(), sort_keys=False, width=120)
     generated = {
         ROOT / "docs/pipeline.md": pipeline,

@@ -53,6 +53,7 @@ EXAMPLES: dict[str, Message] = {
     ),
     REPORT: ReportMessage(
         v=PROTOCOL,
+        run="d41d8cd98f00b204",
         serial=3,
         host="hv1",
         vpcs={"shop": VpcReport(7, 7), "club": None},

@@ -196,8 +196,8 @@ def test_an_endpoint_shows_its_parameters_and_refusals() -> None:
 
 def test_version_one_paths_are_all_there() -> None:
     page = (Path(__file__).parents[2] / "docs" / "agent.md").read_text()
-    for path in agent_api().document()["paths"]:
-        path = path.replace("{vpc}", "{v}").replace("{workload}", "{id}").replace("/{name}", "/{p}")
+    for declared in agent_api().document()["paths"]:
+        path = declared.replace("{vpc}", "{v}").replace("{workload}", "{id}").replace("/{name}", "/{p}")
         head = path.split("{id}")[0].split("{subnet}")[0].rstrip("/")
         kind = head.rsplit("/", 1)[-1]
         assert kind in page or path in page, f"docs/agent.md does not speak of {path}"
