@@ -1,4 +1,4 @@
-"""The BGP benchmark on a real route reflector and real VTEPs, small: what it says of who is told what holds."""
+"""The BGP benchmark on a real route reflector and real VTEPs, small: what it says of who is told what is true."""
 
 from __future__ import annotations
 
