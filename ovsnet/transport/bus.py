@@ -358,4 +358,5 @@ async def _abandon(client: Any) -> None:
         await asyncio.wait_for(client.close(), 0.5)
     writer = getattr(getattr(client, "_transport", None), "_io_writer", None)
     if writer is not None:
-        writer.transport.abort()
+        with contextlib.suppress(AttributeError):  # Python 3.11: a TLS transport that is closed already has no protocol
+            writer.transport.abort()
