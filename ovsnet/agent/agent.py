@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import struct
 import threading
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 
 TUNNEL_PATIENCE = 2.0
 """Seconds to wait at the start for the tunnel port's number, without which everything would be compiled twice."""
+SAVE_AGAIN = 2.0
+"""Seconds until what could not be written to disk is tried again."""
 CORRECT_EVERY = 1.0
 """Seconds between two corrections of the switch's configuration, in case somebody keeps changing it."""
 
@@ -121,6 +124,7 @@ class Agent:
         self._noted = threading.Event()
         self._stopping = False
         self._grace: threading.Timer | None = None
+        self._retry: threading.Timer | None = None
         self._thread = threading.Thread(target=self._watch_switch, name="switch config", daemon=True)
 
     def start(self) -> Agent:
@@ -147,8 +151,9 @@ class Agent:
         self._stopping = True
         self._noted.set()
         self._thread.join()
-        if self._grace is not None:
-            self._grace.cancel()
+        for timer in (self._grace, self._retry):
+            if timer is not None:
+                timer.cancel()
         self.arrivals.stop()
         self.observer.stop()
         self.reconciler.stop()
@@ -297,21 +302,48 @@ class Agent:
         return {key: o for key, o in self.reconciler.enforcer.flows.items() if o.subject.vpc in names}
 
     def _save(self, change: Change, states: dict[str, VpcState]) -> None:
-        """Write a change; after a failure its VPCs are marked, and written as a whole with the next change."""
+        """Write a change; after a failure its VPCs are marked, and written as a whole as soon as that is possible."""
         try:
             self.store.write(change.operations, states)
         except OSError as exc:
             self.unsaved.update(change.states)
             log.error("cannot write to %s: %s", self.config.state_dir, exc.strerror or exc)
+            self._save_later()
             raise
         finally:
             with self._lock:
                 self._saving.subtract(change.states.keys())
                 self._saving = +self._saving
             self._news()
-        for vpc in self.unsaved - change.states.keys():
-            self.store.rewrite(vpc, self.view.states.get(vpc))
+        self.unsaved.difference_update(change.states)
+        self._save_again()
+
+    def _save_later(self) -> None:
+        """Try again in a while, since there may be space then and no further change."""
+
+        def again() -> None:
+            with contextlib.suppress(RuntimeError):  # the agent has ended
+                self._disk.submit(self._save_again)
+
+        if self._retry is None and not self._stopping:
+            self._retry = threading.Timer(SAVE_AGAIN, again)
+            self._retry.daemon = True
+            self._retry.start()
+
+    def _save_again(self) -> None:
+        """Write what is not on disk. Runs where changes are written."""
+        self._retry = None
+        if not self.unsaved:
+            return
+        try:
+            for vpc in sorted(self.unsaved):
+                self.store.rewrite(vpc, self.view.states.get(vpc))
+        except OSError:
+            self._save_later()
+            return
+        log.info("on disk again: %s", ", ".join(sorted(self.unsaved)))
         self.unsaved.clear()
+        self._news()
 
     def _news(self) -> None:
         for listener in self._watchers:
