@@ -151,8 +151,9 @@ class Agent:
         self._stopping = True
         self._noted.set()
         self._thread.join()
-        if self._grace is not None:
-            self._grace.cancel()
+        for timer in (self._grace, self._retry):
+            if timer is not None:
+                timer.cancel()
         self.arrivals.stop()
         self.observer.stop()
         self.reconciler.stop()

@@ -203,8 +203,9 @@ class Direct:
                 await asyncio.to_thread(self.feed.raise_revision, vpc, above)
             wanted = self.feed.wanted(link.host)
         states = [state for vpc in lacking.put if vpc in wanted and (state := self.feed.state(vpc)) is not None]
-        items = [put_item(state) for state in states]
-        items += [withdraw_item(vpc, held[vpc].revision) for vpc in lacking.withdraw]
+        gone = [*lacking.withdraw, *(state.name for state in states if state.name in lacking.raised)]
+        items = [withdraw_item(vpc, held[vpc].revision) for vpc in gone]
+        items += [put_item(state) for state in states]
         if items:
             link.traffic.catch_ups += 1
             revisions = {state.name: state.revision for state in states}

@@ -289,6 +289,8 @@ def answer_items(feed: Feed, hello: HelloMessage, item_of: Callable[[VpcState], 
     for vpc in missing.put:
         state = feed.state(vpc)
         if state is not None:  # else it is gone meanwhile
+            if vpc in missing.raised:
+                yield withdraw_item(vpc, held[vpc].revision)
             yield item_of(state)
 
 
