@@ -151,9 +151,8 @@ class Agent:
         self._stopping = True
         self._noted.set()
         self._thread.join()
-        for timer in (self._grace, self._retry):
-            if timer is not None:
-                timer.cancel()
+        if self._grace is not None:
+            self._grace.cancel()
         self.arrivals.stop()
         self.observer.stop()
         self.reconciler.stop()
