@@ -24,6 +24,7 @@ from nats.errors import Error as NatsError
 
 from ovsnet.errors import UserError
 from ovsnet.tls import client_context
+from ovsnet.transport.subjects import inbox_prefix
 
 log = logging.getLogger(__name__)
 
@@ -270,7 +271,7 @@ class Bus:
                     connect_timeout=CONNECT_WITHIN,  # type: ignore[arg-type]
                     error_cb=on_error,
                     closed_cb=on_closed,
-                    inbox_prefix=f"_INBOX_{self.options.name}",
+                    inbox_prefix=inbox_prefix(self.options.name),
                 ),
                 CONNECT_WITHIN,
             )
