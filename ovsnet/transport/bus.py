@@ -238,7 +238,13 @@ class Bus:
         random.shuffle(servers)
         while not self._closing:
             servers.append(servers.pop(0))
-            reason, lived = await self._connection(servers[0])
+            try:
+                reason, lived = await self._connection(servers[0])
+            except Exception as exc:  # a defect in the library must not end the attempts
+                log.exception("the bus failed unexpectedly")
+                reason, lived = f"unexpected {type(exc).__name__}: {exc}", 0.0
+                with self._room:
+                    self._client, self._queue = None, _Queue()
             span = PAUSES[0] if lived > PAUSES[1] else min(PAUSES[1], span * 2)
             if not self._closing:
                 self._note(reason)
