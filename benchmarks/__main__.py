@@ -1,6 +1,7 @@
 """``make bench``: every measure in one run on one machine, as a table and as JSON.
 
-python -m benchmarks [--sizes 10000,100000] [--rounds 5] [--out results.json] [--only install,change]
+python -m benchmarks [--sizes 10000,100000] [--rounds 5] [--out results.json] [--only install,change,controller]
+python -m benchmarks --only evpn [--hosts 10,50] --out benchmarks/results/bgp.json   # what docs/evpn-measured.md shows
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from dataclasses import asdict
@@ -17,8 +19,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import change, install
+from benchmarks import change, controller, install
 from benchmarks.common import Measure
+from benchmarks.evpn import run as evpn
+from benchmarks.evpn.daemon import MissingTool
+from benchmarks.modes import ModeResult
+from benchmarks.scenario import Shape
 
 
 def machine() -> dict[str, str]:
@@ -56,10 +62,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="10000,100000", help="numbers of flows to install")
     parser.add_argument("--endpoints", default="1000,10000", help="sizes of the VPC in which one port changes")
+    parser.add_argument("--ports", default="1000,10000,100000", help="sizes of the VPC that a controller holds")
     parser.add_argument("--rounds", type=int, default=5, help="installs of each size and way")
     parser.add_argument("--changes", type=int, default=50, help="one-port changes of each size")
     parser.add_argument("--out", type=Path, help="also write JSON here")
-    parser.add_argument("--only", default="install,change", help="which measures")
+    parser.add_argument("--hosts", default="10,50", help="numbers of hosts that BGP tells (evpn)")
+    parser.add_argument("--vpc-endpoints", type=int, default=40, help="endpoints of each VPC (evpn)")
+    parser.add_argument("--ways", default="", help=f"which ways (evpn): {','.join(way[0] for way in evpn.WAYS)}")
+    parser.add_argument(
+        "--only", default="install,change,controller", help="which measures: install, change, controller, evpn"
+    )
     asked = parser.parse_args()
     only = asked.only.split(",")
 
@@ -67,17 +79,29 @@ def main() -> int:
         sys.stderr.write(f"{text}\n")
 
     measures: list[Measure] = []
+    results: list[ModeResult] = []
     if "install" in only:
         measures += install.run([int(size) for size in asked.sizes.split(",")], asked.rounds, say)
     if "change" in only:
         measures += change.run([int(size) for size in asked.endpoints.split(",")], asked.changes, say)
+    if "controller" in only:
+        measures += controller.run([int(size) for size in asked.ports.split(",")], asked.changes, say)
+    if "evpn" in only:
+        shapes = [Shape(int(hosts), endpoints_per_vpc=asked.vpc_endpoints) for hosts in asked.hosts.split(",")]
+        results += evpn.run(shapes, say, ways=list(filter(None, asked.ways.split(","))))
+    measures += [measure for result in results for measure in result.flat()]
     about = machine()
     show(measures, about)
     if asked.out:
         figures = [asdict(one) | {"met": one.met} for one in measures]
-        asked.out.write_text(json.dumps({"machine": about, "measures": figures}, indent=2) + "\n")
+        document = {"machine": about, "measures": figures, "modes": [asdict(one) for one in results]}
+        asked.out.write_text(json.dumps(document, indent=2) + "\n")
     return 1 if any(one.met is False for one in measures) else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+    try:
+        sys.exit(main())
+    except MissingTool as error:
+        sys.exit(str(error))

@@ -5,13 +5,21 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import yaml
+
+from benchmarks import modes
+from benchmarks.scale import page as scale
+from benchmarks.scale.inputs import Figures, Machine, Site
+from benchmarks.scale.measured import RESULTS, read
 from ovsnet.agent.metrics import METRICS
+from ovsnet.controller.api.metrics import METRICS as CONTROLLER_METRICS
 from ovsnet.features import FEATURES, TEMPLATES
 from ovsnet.http.metrics import markdown
 from ovsnet.model.docs import PAGES
 from ovsnet.pipeline.docs import pipeline_markdown
 from ovsnet.pipeline.fields import REGISTER_FIELDS
 from ovsnet.pipeline.tables import TABLES
+from ovsnet.transport.asyncapi import asyncapi
 
 ROOT = Path(__file__).parents[1]
 METRICS_INTRO = "`GET /metrics` of a service gives them in the text format of Prometheus. Times are in seconds."
@@ -31,9 +39,29 @@ def pages() -> dict[Path, str]:
     """Every generated page: path -> text."""
     features = {feature.name: feature.doc for feature in FEATURES}
     pipeline = pipeline_markdown(TABLES, REGISTER_FIELDS, TEMPLATES, features, samples())
-    metrics = markdown("Metrics", METRICS_INTRO, {"The agent": METRICS})
-    generated = {ROOT / "docs/pipeline.md": pipeline, ROOT / "docs/metrics.md": metrics}
-    return generated | {ROOT / "docs" / name: page() for name, page in PAGES.items()}
+    metrics = markdown("Metrics", METRICS_INTRO, {"The agent": METRICS, "The controller": CONTROLLER_METRICS})
+    bus = yaml.safe_dump(asyncapi(), sort_keys=False, width=120)
+    generated = {
+        ROOT / "docs/pipeline.md": pipeline,
+        ROOT / "docs/metrics.md": metrics,
+        ROOT / "docs/asyncapi.yaml": bus,
+    }
+    generated |= {ROOT / "docs" / name: page() for name, page in PAGES.items()}
+    return generated | {
+        path: modes.inserted(path.read_text(), table())
+        for path, table in ((ROOT / "docs/evpn-measured.md", ways_table), (ROOT / "docs/scale.md", scale_table))
+    }
+
+
+def ways_table() -> str:
+    """What each way of telling hosts cost, from the benchmarks' results."""
+    return modes.markdown(modes.from_folder(RESULTS))
+
+
+def scale_table() -> str:
+    """What the model makes of the measured constants, for a site and machines that are nothing special."""
+    values, sources = read()
+    return scale.markdown(Site(hosts=scale.SIZES[-1]), Machine(), Figures(values), sources)
 
 
 def main() -> int:

@@ -7,17 +7,20 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ovsnet.controller.client import ControllerClient
 from ovsnet.controller.commit import Committed
 from ovsnet.controller.core import Core
 from ovsnet.controller.requests import Edit, PutHost, PutObject, PutVpc, Request
 from ovsnet.controller.store import Store, sqlite_url
 from ovsnet.controller.truth import Truth
+from ovsnet.errors import UserError
 from ovsnet.model.types import Host, Network, Subnet
 from ovsnet.transport.digest import digest_text, state_sum
 
@@ -65,6 +68,28 @@ def same_truth(one: Truth, other: Truth) -> None:
         assert vpc.head.digest == digest_text(state_sum(vpc.live)) == twin.head.digest
         for network in vpc.live.networks:
             assert dict(vpc.index.users(network)) == dict(twin.index.users(network))
+
+
+@contextmanager
+def controller(directory: Path, *options: str, ends: int = 0) -> Iterator[ControllerClient]:
+    """A controller in a directory, ended by its process id; ``ends``: the status that it ends with."""
+    command = [sys.executable, "-m", "ovsnet.controller.main", "--run-dir", str(directory), *options]
+    with (directory / "log").open("ab") as log:
+        process = subprocess.Popen([*command, "--store", f"sqlite:///{directory / 'c.db'}"], stderr=log)
+    try:
+        with ControllerClient(directory / "controller.sock") as client:
+            deadline = time.monotonic() + 20
+            while True:
+                try:
+                    client.ready()
+                    break
+                except UserError:
+                    assert process.poll() is None and time.monotonic() < deadline, (directory / "log").read_text()
+                    time.sleep(0.05)
+            yield client
+    finally:
+        process.terminate()
+        assert process.wait(10) == ends
 
 
 @contextmanager

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 TUNNEL_PATIENCE = 2.0
 """Seconds to wait at the start for the tunnel port's number, without which everything would be compiled twice."""
 SAVE_AGAIN = 2.0
-"""Seconds until what could not be written to disk is tried again."""
+"""Seconds until what the disk has not taken is written again."""
 CORRECT_EVERY = 1.0
 """Seconds between two corrections of the switch's configuration, in case somebody keeps changing it."""
 
@@ -112,6 +112,7 @@ class Agent:
         self.arrivals.listen(lambda _vpc, _port: self._news())
         self.unsaved: set[str] = set()
         self._saving: Counter[str] = Counter()
+        self._save_due = False
         self._watchers: list[Callable[[], None]] = [self.observer.poke]
         self.fault = ""
         self.refusal: UserError | None = None
@@ -124,7 +125,6 @@ class Agent:
         self._noted = threading.Event()
         self._stopping = False
         self._grace: threading.Timer | None = None
-        self._retry: threading.Timer | None = None
         self._thread = threading.Thread(target=self._watch_switch, name="switch config", daemon=True)
 
     def start(self) -> Agent:
@@ -151,9 +151,8 @@ class Agent:
         self._stopping = True
         self._noted.set()
         self._thread.join()
-        for timer in (self._grace, self._retry):
-            if timer is not None:
-                timer.cancel()
+        if self._grace is not None:
+            self._grace.cancel()
         self.arrivals.stop()
         self.observer.stop()
         self.reconciler.stop()
@@ -302,13 +301,12 @@ class Agent:
         return {key: o for key, o in self.reconciler.enforcer.flows.items() if o.subject.vpc in names}
 
     def _save(self, change: Change, states: dict[str, VpcState]) -> None:
-        """Write a change; after a failure its VPCs are marked, and written as a whole as soon as that is possible."""
+        """Write a change; after a failure its VPCs are marked, and written whole as soon as the disk takes them."""
         try:
             self.store.write(change.operations, states)
         except OSError as exc:
             self.unsaved.update(change.states)
-            log.error("cannot write to %s: %s", self.config.state_dir, exc.strerror or exc)
-            self._save_later()
+            self._save_later(exc)
             raise
         finally:
             with self._lock:
@@ -316,34 +314,32 @@ class Agent:
                 self._saving = +self._saving
             self._news()
         self.unsaved.difference_update(change.states)
-        self._save_again()
+        self._save_rest()
 
-    def _save_later(self) -> None:
-        """Try again in a while, since there may be space then and no further change."""
-
-        def again() -> None:
-            with contextlib.suppress(RuntimeError):  # the agent has ended
-                self._disk.submit(self._save_again)
-
-        if self._retry is None and not self._stopping:
-            self._retry = threading.Timer(SAVE_AGAIN, again)
-            self._retry.daemon = True
-            self._retry.start()
-
-    def _save_again(self) -> None:
-        """Write what is not on disk. Runs where changes are written."""
-        self._retry = None
-        if not self.unsaved:
-            return
+    def _save_rest(self) -> None:
+        """Write what is not on disk; what waits to be written with a change of its own is left to that."""
+        with self._lock:
+            rest = {vpc: self.view.states.get(vpc) for vpc in self.unsaved if not self._saving[vpc]}
         try:
-            for vpc in sorted(self.unsaved):
-                self.store.rewrite(vpc, self.view.states.get(vpc))
-        except OSError:
-            self._save_later()
-            return
-        log.info("on disk again: %s", ", ".join(sorted(self.unsaved)))
-        self.unsaved.clear()
+            for vpc, state in rest.items():
+                self.store.rewrite(vpc, state)
+                self.unsaved.discard(vpc)
+        except OSError as exc:
+            self._save_later(exc)
         self._news()
+
+    def _save_later(self, exc: OSError) -> None:
+        log.error("cannot write to %s: %s", self.config.state_dir, exc.strerror or exc)
+        if not self._save_due:
+            self._save_due = True
+            timer = threading.Timer(SAVE_AGAIN, self._save_now)
+            timer.daemon = True
+            timer.start()
+
+    def _save_now(self) -> None:
+        self._save_due = False
+        with contextlib.suppress(RuntimeError):  # the agent has ended
+            self._disk.submit(self._save_rest)
 
     def _news(self) -> None:
         for listener in self._watchers:

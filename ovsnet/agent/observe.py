@@ -16,8 +16,8 @@ from ovsnet.transport.view import Change
 
 log = logging.getLogger(__name__)
 
-PAUSE = 0.02
-"""Seconds between two looks, so that a burst of changes costs one."""
+PAUSE = 0.04
+"""Seconds from a change to the look at it, so that a burst of changes costs one."""
 
 
 class LocalPorts:

@@ -9,10 +9,12 @@ import typer
 
 from ovsnet.cli.common import AsJson, ModelFiles, SiteFile, console, print_json
 from ovsnet.cli.live import LabName, Socket, progress_bar, sockets
+from ovsnet.cli.site import CaFile, ControllerAddress, TokenFile, apply_site, plan_site, site_of
 from ovsnet.errors import EXIT_NO
 
 if TYPE_CHECKING:
     from ovsnet.agent.deliver import Delivery
+    from ovsnet.model import Model
 
 Adopt = Annotated[bool, typer.Option("--adopt", help="Take over VPCs that another owner declared.")]
 
@@ -22,15 +24,23 @@ def plan_command(
     lab: LabName = None,
     socket: Socket = None,
     site: SiteFile = None,
+    controller: ControllerAddress = None,
+    token_file: TokenFile = None,
+    ca: CaFile = None,
     adopt: Adopt = False,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 when anything would change.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what apply would change, per host: flows added, changed and removed. Changes nothing, writes no lock file.
+    """Show what apply would change: per host the flows, or with --controller the objects. Changes nothing.
 
     Example: ovsnet plan model.yaml --lab demo
     """
     from ovsnet.agent.deliver import preview
+
+    there = site_of(controller, token_file, ca, lab, socket)
+    if there is not None:
+        plan_site(there, _declared(model, site), adopt=adopt, exit_code=exit_code, as_json=as_json)
+        return
 
     reached, delivery = _prepare(model, lab, socket, site, write=False)
     found = preview(reached, delivery, adopt=adopt)
@@ -47,18 +57,29 @@ def apply_command(
     lab: LabName = None,
     socket: Socket = None,
     site: SiteFile = None,
+    controller: ControllerAddress = None,
+    token_file: TokenFile = None,
+    ca: CaFile = None,
     adopt: Adopt = False,
     wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait until all of it is enforced.")] = 10.0,
     as_json: AsJson = False,
 ) -> None:
     """Hand a model to the hypervisors and wait until they enforce it. What has to be assigned is written to the lock.
 
-    A VPC that the model no longer has is withdrawn, if the model was its owner. Exit code 1: not enforced in time.
+    A VPC that the model no longer has is withdrawn, if the model was its owner. Exit code 1: not enforced in time, and
+    which hosts do not, and why. With --controller it assigns what is left out, and keeps it.
 
     Example: ovsnet apply model.yaml --lab demo
+
+    Example: ovsnet apply model.yaml --controller /run/ovsnet-controller/controller.sock --wait 30
     """
     from ovsnet.agent.deliver import tell
     from ovsnet.lab.topology import lab_home
+
+    there = site_of(controller, token_file, ca, lab, socket)
+    if there is not None:
+        apply_site(there, _declared(model, site), wait=wait, adopt=adopt, as_json=as_json)
+        return
 
     reached, delivery = _prepare(model, lab, socket, site, write=True)
     answers = tell(reached, delivery, wait=wait, adopt=adopt)
@@ -77,6 +98,13 @@ def apply_command(
             )
     if late:
         raise typer.Exit(EXIT_NO)
+
+
+def _declared(files: list[Path], site: Path | None) -> Model:
+    """The model as it is written; a lock file beside it counts, where there is one."""
+    from ovsnet.model import load
+
+    return load(files, site)
 
 
 def _prepare(

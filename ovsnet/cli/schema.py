@@ -11,6 +11,7 @@ from ovsnet.cli.common import print_json
 
 def schema_command(
     state: Annotated[bool, typer.Option("--state", help="Of a VPC's state, as the agent's API takes it.")] = False,
+    bus: Annotated[bool, typer.Option("--bus", help="The messages of the bus, as an AsyncAPI document.")] = False,
 ) -> None:
     """Print the JSON Schema of model files, for editors.
 
@@ -20,5 +21,9 @@ def schema_command(
     Example: ovsnet schema > model.schema.json
     """
     from ovsnet.model.schema import json_schema, state_schema
+    from ovsnet.transport.asyncapi import asyncapi
 
-    print_json(state_schema() if state else json_schema())
+    if bus:
+        print_json(asyncapi())
+    else:
+        print_json(state_schema() if state else json_schema())

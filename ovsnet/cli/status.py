@@ -8,14 +8,28 @@ import typer
 
 from ovsnet.cli.common import AsJson, console, print_json
 from ovsnet.cli.live import LabName, Socket, sockets
+from ovsnet.cli.site import CaFile, ControllerAddress, TokenFile, site_of, status_site
 from ovsnet.errors import EXIT_NO
 
 
-def status_command(lab: LabName = None, socket: Socket = None, as_json: AsJson = False) -> None:
+def status_command(
+    lab: LabName = None,
+    socket: Socket = None,
+    controller: ControllerAddress = None,
+    token_file: TokenFile = None,
+    ca: CaFile = None,
+    as_json: AsJson = False,
+) -> None:
     """Show every host's connections, VPCs with revisions, and ports with what is wrong. Exit code 1: not all enforced.
+
+    With --controller: as the controller has heard it.
 
     Example: ovsnet status --lab demo
     """
+    there = site_of(controller, token_file, ca, lab, socket)
+    if there is not None:
+        status_site(there, as_json=as_json)
+        return
     from ovsnet.agent.client import AgentClient, AgentUnreachable
 
     found: dict[str, Any] = {}

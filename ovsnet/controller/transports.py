@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ssl
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from ovsnet.controller.intents import port_of
 from ovsnet.controller.requests import PutObject, Request
 from ovsnet.controller.truth import Truth
 from ovsnet.errors import UserError
+from ovsnet.tls import client_context
 from ovsnet.transport.feed import Transport
 from ovsnet.transport.moves import activate
 from ovsnet.transport.subjects import PREFIX
@@ -92,11 +92,7 @@ def _direct(feed: Dissemination, options: argparse.Namespace) -> tuple[Transport
 
     tls = None
     if options.agent_cert:
-        tls = ssl.create_default_context(cafile=options.agent_ca)
-        try:
-            tls.load_cert_chain(options.agent_cert, options.agent_key)
-        except (OSError, ssl.SSLError) as exc:
-            raise UserError(f"{options.agent_cert}, {options.agent_key}: not usable for TLS: {exc}") from None
+        tls = client_context(options.agent_ca, options.agent_cert, options.agent_key)
     direct = Direct(feed, tls)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="direct", daemon=True)

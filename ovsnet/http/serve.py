@@ -6,16 +6,16 @@ import asyncio
 import contextlib
 import logging
 import signal
-import ssl
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from ovsnet.errors import UserError
 from ovsnet.http.endpoints import CALLER
 from ovsnet.http.service import Listener, Tls
+from ovsnet.pki.names import peer_identity
+from ovsnet.tls import server_context
 
 GRACE = 1
 """Seconds that requests under way get to end."""
@@ -72,25 +72,8 @@ def _config(app: Any, tls: Tls | None) -> uvicorn.Config:
         timeout_graceful_shutdown=GRACE,
     )
     config.load()
-    config.ssl = None if tls is None else server_context(tls)
+    config.ssl = None if tls is None else server_context(tls.cert, tls.key, tls.callers)
     return config
-
-
-def server_context(tls: Tls) -> ssl.SSLContext:
-    """TLS 1.2 or later with the service's certificate, and clients' certificates of ``callers`` required.
-
-    Raises UserError.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(tls.cert, tls.key)
-        if tls.callers is not None:
-            context.load_verify_locations(tls.callers)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as exc:
-        raise UserError(f"{tls.cert}, {tls.key}, {tls.callers or 'no CA'}: not usable for TLS: {exc}") from None
-    return context
 
 
 class _NamedProtocol(H11Protocol):
@@ -111,9 +94,9 @@ class _NamedProtocol(H11Protocol):
 
 
 def certificate_name(certificate: Any) -> str:
-    """Whose certificate (as ``getpeercert`` gives it) this is: a URI ``ovsnet:caller:NAME``, or the common name."""
-    for kind, value in certificate.get("subjectAltName", ()):
-        if kind == "URI" and value.startswith("ovsnet:caller:"):
-            return str(value.removeprefix("ovsnet:caller:"))
+    """Whose certificate (as ``getpeercert`` gives it) this is: the name of the identity in it, or the common name."""
+    identity = peer_identity(certificate)
+    if identity is not None:
+        return identity.name
     names = [value for parts in certificate.get("subject", ()) for key, value in parts if key == "commonName"]
     return str(names[0]) if names else ""

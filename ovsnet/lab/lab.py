@@ -112,10 +112,7 @@ class Lab:
         controlling.require(transport)
         with record.locked(name), interruptible():
             before = record.read(name)
-            if before is not None and before.datapath != datapath:
-                raise UserError(f"lab {name} runs on datapath {before.datapath}: take it down before you change that.")
-            if before is not None and before.transport != transport:
-                raise UserError(f"lab {name} has transport {before.transport}: take it down before you change that.")
+            _refuse_another(name, before, datapath, transport)
             refuse_foreign(name, wanted)
             now = before or record.Record(
                 name=name,
@@ -125,20 +122,7 @@ class Lab:
                 model=model,
                 topology=_nothing(wanted),
             )
-            old_model, old_topology = now.model, now.topology
-            now.model = model
-            try:
-                _bring(now, wanted, progress)
-            except BaseException as error:
-                with uninterruptible():
-                    if before is None:
-                        removal.remove(name)
-                    else:
-                        now.model = old_model
-                        _bring(now, old_topology, _silent)
-                if isinstance(error, netns.KernelError | OSError):
-                    raise LabError(f"the kernel refused something that the lab needs: {error}") from error
-                raise
+            _bring_or_undo(now, model, wanted, progress, new=before is None)
             made = cls(now)
             missing = made.wait_enforced(_ENFORCE_WITHIN) if now.agents else []
             made.warm()
@@ -381,6 +365,32 @@ class Lab:
             ),
             "dead": [what for what, pid in pids.items() if pid is None] if powered else ["the host"],
         }
+
+
+def _refuse_another(name: str, before: record.Record | None, datapath: str, transport: Transport) -> None:
+    """Raise UserError when the lab runs in another way, which cannot be changed while it runs."""
+    if before is not None and before.datapath != datapath:
+        raise UserError(f"lab {name} runs on datapath {before.datapath}: take it down before you change that.")
+    if before is not None and before.transport != transport:
+        raise UserError(f"lab {name} has transport {before.transport}: take it down before you change that.")
+
+
+def _bring_or_undo(now: record.Record, model: Model, wanted: Topology, progress: Progress, *, new: bool) -> None:
+    """Bring the lab to a model; on failure a ``new`` one is removed, and another is as it was. Raises LabError."""
+    old_model, old_topology = now.model, now.topology
+    now.model = model
+    try:
+        _bring(now, wanted, progress)
+    except BaseException as error:
+        with uninterruptible():
+            if new:
+                removal.remove(now.name)
+            else:
+                now.model = old_model
+                _bring(now, old_topology, _silent)
+        if isinstance(error, netns.KernelError | OSError):
+            raise LabError(f"the kernel refused something that the lab needs: {error}") from error
+        raise
 
 
 def _bring(now: record.Record, wanted: Topology, progress: Progress) -> None:

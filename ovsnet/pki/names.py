@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -94,3 +96,9 @@ def checked_name(kind: str, name: str) -> str:
             f"{shown(name)} is no name of a {kind}. Use 1 to 63 of a-z, 0-9, - and _, and begin with a letter or digit."
         )
     return name
+
+
+def peer_identity(certificate: Mapping[str, Any] | None) -> Identity | None:
+    """Whose a peer's certificate is, as ``SSLSocket.getpeercert`` gives it; ``None`` if it is not one of ours."""
+    names = [value for kind, value in (certificate or {}).get("subjectAltName", ()) if kind == "URI"]
+    return parse_identity(names[0]) if len(names) == 1 else None

@@ -23,6 +23,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from ovsnet.errors import UserError
+from ovsnet.tls import client_context
 
 log = logging.getLogger(__name__)
 
@@ -73,16 +74,7 @@ class BusOptions:
         """The context for TLS, if there is to be any. Raises UserError when the files cannot be used."""
         if self.ca is None:
             return None
-        try:
-            context = ssl.create_default_context(cafile=self.ca)
-            if self.cert is not None:
-                context.load_cert_chain(self.cert, self.key)
-        except (OSError, ssl.SSLError) as exc:
-            raise UserError(
-                f"the bus's certificates ({self.ca}, {self.cert}, {self.key}) cannot be used: {exc}. "
-                "Give readable PEM files that belong together"
-            ) from None
-        return context
+        return client_context(self.ca, self.cert, self.key)
 
 
 @dataclass

@@ -145,7 +145,8 @@ class HostView:
     def _checked(self, operation: Operation, before: VpcState | None, *, adopt: bool, first: bool) -> Operation | None:
         """The operation in canonical form, ``None`` if there is nothing to do."""
         if isinstance(operation, Withdraw):
-            return None if before is None else operation
+            late = before is not None and operation.revision is not None and operation.revision < before.revision
+            return None if before is None or late else operation
         if isinstance(operation, Put):
             if before is not None and before.owner != operation.state.owner and not adopt:
                 raise ConflictError(

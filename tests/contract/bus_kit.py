@@ -19,9 +19,9 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
 from ovsnet.pki.authority import Directory, Request
-from ovsnet.pki.contexts import client_context
 from ovsnet.pki.names import Authority, Kind
 from ovsnet.pki.natsfile import configure, refresh
+from tests.pki_kit import client_context
 
 YEAR = timedelta(days=365)
 HERE = ("127.0.0.1",)

@@ -59,7 +59,9 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
     one = AgentHost()
     try:
         one.ovs.start()
-        yield Agent(one, start_by_tls(one, hosts, callers), str(hosts.ca), (str(mine.cert), str(mine.key)))
+        url = start_by_tls(one, hosts, callers)
+        one.plug("shop", 1)
+        yield Agent(one, url, str(hosts.ca), (str(mine.cert), str(mine.key)))
     finally:
         one.close()
 

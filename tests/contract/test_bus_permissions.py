@@ -15,10 +15,10 @@ import pytest
 
 from ovsnet.errors import UserError
 from ovsnet.pki.authority import Directory, Request
-from ovsnet.pki.contexts import client_context
 from ovsnet.pki.names import Authority, Kind
 from ovsnet.pki.nats import answerable, inbox_prefix
 from tests.contract.bus_kit import HERE, YEAR, Bus, make_directory, now
+from tests.pki_kit import client_context
 
 SUBJECTS = (
     *(

@@ -4,44 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ovsnet.controller.client import ControllerClient
-from ovsnet.errors import UserError
 from ovsnet.http.client import ServiceError
+from tests.controller_kit import controller
 
 WEB = {"subnets": [{"cidr": "10.1.0.0/24"}]}
-
-
-@contextmanager
-def controller(directory: Path, ends: int = 0) -> Iterator[ControllerClient]:
-    """A controller in a directory, ended by its process id; ``ends``: the status that it ends with."""
-    command = [sys.executable, "-m", "ovsnet.controller.main", "--run-dir", str(directory)]
-    with (directory / "log").open("ab") as log:
-        process = subprocess.Popen([*command, "--store", f"sqlite:///{directory / 'c.db'}"], stderr=log)
-    try:
-        with ControllerClient(directory / "controller.sock") as client:
-            deadline = time.monotonic() + 20
-            while True:
-                try:
-                    client.ready()
-                    break
-                except UserError:
-                    assert process.poll() is None and time.monotonic() < deadline, (directory / "log").read_text()
-                    time.sleep(0.05)
-            yield client
-    finally:
-        process.terminate()
-        assert process.wait(10) == ends
 
 
 @pytest.fixture(scope="module")

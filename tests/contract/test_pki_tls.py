@@ -11,9 +11,9 @@ import pytest
 
 from ovsnet.errors import UserError
 from ovsnet.pki.authority import Directory, Request
-from ovsnet.pki.contexts import client_context, peer_identity, server_context
-from ovsnet.pki.names import Authority, Identity, Kind
+from ovsnet.pki.names import Authority, Identity, Kind, peer_identity
 from tests.contract.bus_kit import YEAR, make_directory, now
+from tests.pki_kit import client_context, server_context
 
 
 @pytest.fixture
@@ -102,5 +102,5 @@ def test_a_client_s_certificate_serves_nothing(directory: Directory) -> None:
 
 def test_a_folder_that_is_not_whole_has_a_message(directory: Directory) -> None:
     (directory.root / "hosts/hv1/callers-ca.pem").unlink()
-    with pytest.raises(UserError, match=r"callers-ca\.pem .* Copy the whole folder hv1"):
+    with pytest.raises(UserError, match=r"callers-ca\.pem cannot be used for TLS: .* Give readable PEM files"):
         server_context(directory.root / "hosts/hv1", Authority.CALLERS)

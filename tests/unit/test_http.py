@@ -194,9 +194,8 @@ def test_an_endpoint_shows_its_parameters_and_refusals() -> None:
     assert openapi.MEDIA_TYPE in put["responses"]["409"]["content"]
 
 
-def test_version_one_paths_are_all_there() -> None:
+def test_the_page_speaks_of_every_path() -> None:
     page = (Path(__file__).parents[2] / "docs" / "agent.md").read_text()
     for path in agent_api().document()["paths"]:
-        head = path.split("{id}")[0].split("{subnet}")[0].rstrip("/")
-        kind = head.rsplit("/", 1)[-1]
-        assert kind in page or path in page, f"docs/agent.md does not speak of {path}"
+        words = [word for word in path.split("/") if word and not word.startswith("{")]
+        assert words[-1] in page, f"docs/agent.md does not speak of {path}"

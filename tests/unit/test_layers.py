@@ -14,6 +14,7 @@ PACKAGE = ROOT / "ovsnet"
 
 LAYERS = (
     ("errors", "_version"),
+    ("tls",),
     ("model",),
     ("pipeline", "facts"),
     ("features",),

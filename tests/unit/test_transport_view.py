@@ -163,3 +163,10 @@ def test_an_old_revision_with_an_old_epoch_is_an_old_revision() -> None:
     with pytest.raises(ConflictError) as caught:
         view.check([Put(placed("hv2", 3, 6))])
     assert caught.value.code == "stale-revision"
+
+
+def test_a_withdrawal_that_is_late_undoes_nothing_newer() -> None:
+    view = HostView("hv1", {"shop": state(revision=5)})
+    assert not view.check([Withdraw("shop", 4)]).operations
+    for operation in (Withdraw("shop", 5), Withdraw("shop", 9), Withdraw("shop")):
+        assert view.check([operation]).states == {"shop": None}

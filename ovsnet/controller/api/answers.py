@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ovsnet.controller.intents import ChangeBody
 from ovsnet.controller.requests import VpcBody
 from ovsnet.model.types import Host, Port, Underlay
 from ovsnet.transport.messages import PortReport, VpcReport
@@ -139,3 +140,30 @@ class Back(Answer, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The revision of a VPC to go back to."""
 
     revision: int
+
+
+class PutItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="op", tag="put"):
+    """In a batch: declare a VPC. ``revision``: the one that it must have, 0 if it must not exist."""
+
+    vpc: str
+    body: VpcBody
+    revision: int | None = None
+
+
+class PatchItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="op", tag="patch"):
+    """In a batch: change objects of a VPC."""
+
+    vpc: str
+    body: ChangeBody
+    revision: int | None = None
+
+
+class DeleteItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="op", tag="delete"):
+    """In a batch: take a VPC away."""
+
+    vpc: str
+    revision: int | None = None
+
+
+BatchItem = PutItem | PatchItem | DeleteItem
+"""What a batch consists of, as the document shows it."""

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from ovsnet.controller.access import check_role, check_site, principal, sees
-from ovsnet.controller.api.answers import Health, HostAnswer, HostState, Readiness, SiteStatus, Underlaid
+from ovsnet.controller.api.answers import BatchItem, Health, HostAnswer, HostState, Readiness, SiteStatus, Underlaid
 from ovsnet.controller.api.metrics import METRICS
 from ovsnet.controller.api.service import CHANGED, READ, REFUSED, WRITE, Service, write
 from ovsnet.controller.errors import NotFoundError
@@ -75,7 +75,7 @@ async def apply(call: Call[Service]) -> Reply:
     return await write(call, lambda truth: apply_edits(truth, model, owner, adopt=adopt), owner=owner)
 
 
-@SITE.add("POST", "/v1/batch", body=list[Item], **_WRITE)
+@SITE.add("POST", "/v1/batch", body=list[BatchItem], **_WRITE)
 async def batch(call: Call[Service]) -> Reply:
     """Several VPCs in one transaction: put, patch or delete, all or none."""
     items, owner = call.decode(list[Item]), call.query["owner"] or principal().name
