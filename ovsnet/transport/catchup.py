@@ -19,8 +19,7 @@ class Lacks:
     """``put``: VPCs to be told whole; ``withdraw``: those of no concern any more.
 
     ``raised``: VPCs of which the host holds a later revision, or the same one with other contents, than there should
-    be (a store was restored, or somebody else told it): they must get a revision above the given one first, and be
-    withdrawn and put in one, since the host may know of later placements (epochs) too.
+    be (a store was restored, or somebody else told it): they must get a revision above the given one first.
     """
 
     put: tuple[str, ...] = ()

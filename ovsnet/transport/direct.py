@@ -20,7 +20,7 @@ import msgspec
 from ovsnet.transport.catchup import Head, lacks
 from ovsnet.transport.feed import Feed, HostMessage
 from ovsnet.transport.messages import MalformedError, ReportMessage, UnknownVersionError, decode
-from ovsnet.transport.operations import put_item, withdraw_item
+from ovsnet.transport.operations import begin_anew, withdraw_item
 
 log = logging.getLogger(__name__)
 
@@ -203,9 +203,8 @@ class Direct:
                 await asyncio.to_thread(self.feed.raise_revision, vpc, above)
             wanted = self.feed.wanted(link.host)
         states = [state for vpc in lacking.put if vpc in wanted and (state := self.feed.state(vpc)) is not None]
-        gone = [*lacking.withdraw, *(state.name for state in states if state.name in lacking.raised)]
-        items = [withdraw_item(vpc, held[vpc].revision) for vpc in gone]
-        items += [put_item(state) for state in states]
+        items = [withdraw_item(vpc, held[vpc].revision) for vpc in lacking.withdraw]
+        items += [item for state in states for item in begin_anew(state, held.get(state.name))]
         if items:
             link.traffic.catch_ups += 1
             revisions = {state.name: state.revision for state in states}

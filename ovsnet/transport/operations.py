@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
 from ovsnet.errors import UserError
 from ovsnet.model import VpcState, decode_state
+from ovsnet.transport.catchup import Head
 from ovsnet.transport.changes import Operation, Patch, PatchBody, Put, Withdraw
 from ovsnet.transport.messages import Item
 
@@ -71,3 +72,14 @@ def patch_item(patch: Patch) -> Item:
 def withdraw_item(vpc: str, revision: int | None = None) -> Item:
     """That a host has nothing to do with a VPC any more, as it travels."""
     return Item(op="delete", vpc=vpc, revision=revision)
+
+
+def begin_anew(state: VpcState, held: Head | None, item_of: Callable[[VpcState], Item] = put_item) -> Iterator[Item]:
+    """The items that bring a host to a state from whatever it says that it holds of the VPC.
+
+    What it holds goes in the same change: it may know of later placements (epochs) than there are, after a store was
+    restored, and would refuse to go back.
+    """
+    if held is not None:
+        yield withdraw_item(state.name, held.revision)
+    yield item_of(state)

@@ -32,7 +32,7 @@ from ovsnet.transport.messages import (
     decode,
     encode,
 )
-from ovsnet.transport.operations import put_item, withdraw_item
+from ovsnet.transport.operations import begin_anew, put_item, withdraw_item
 from ovsnet.transport.subjects import ANY, CHANGE, CHUNK, HEADS, HELLO, PREFIX, REPORT, Subjects
 
 log = logging.getLogger(__name__)
@@ -292,9 +292,7 @@ def answer_items(feed: Feed, hello: HelloMessage, item_of: Callable[[VpcState], 
     for vpc in missing.put:
         state = feed.state(vpc)
         if state is not None:  # else it is gone meanwhile
-            if vpc in missing.raised:
-                yield withdraw_item(vpc, held[vpc].revision)
-            yield item_of(state)
+            yield from begin_anew(state, held.get(vpc), item_of)
 
 
 class _HeadsEncoder:

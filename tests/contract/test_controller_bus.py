@@ -114,7 +114,9 @@ def test_what_is_committed_while_the_bus_is_away_is_published_when_it_is_back(
         for _ in range(150):
             await asyncio.sleep(0.1)
             told = [item for subject, body in seen if subject.endswith(".change") for item in body["items"]]
-            if any(item["body"]["revision"] == 3 for item in told) and any(subject.endswith(".heads") for subject, _ in seen):
+            if any(item["body"]["revision"] == 3 for item in told) and any(
+                subject.endswith(".heads") for subject, _ in seen
+            ):
                 break
         await client.close()
 
