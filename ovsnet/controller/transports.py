@@ -14,7 +14,7 @@ from ovsnet.controller.ingest import Ingest, clients_of
 from ovsnet.controller.intents import port_of
 from ovsnet.controller.requests import PutObject, Request
 from ovsnet.controller.truth import Truth
-from ovsnet.errors import UserError
+from ovsnet.errors import UserError, needing
 from ovsnet.tls import client_context
 from ovsnet.transport.feed import Transport
 from ovsnet.transport.moves import activate
@@ -120,8 +120,9 @@ def _direct(feed: Dissemination, options: argparse.Namespace) -> tuple[Transport
 
 def _bus(feed: Dissemination, options: argparse.Namespace) -> tuple[Transport, Callable[[], None]]:
     """A publisher on the bus."""
-    from ovsnet.transport.bus import BusOptions
-    from ovsnet.transport.publisher import Publisher
+    with needing("bus"):
+        from ovsnet.transport.bus import BusOptions
+        from ovsnet.transport.publisher import Publisher
 
     servers = tuple(filter(None, options.nats.split(",")))
     if not servers:
