@@ -2,50 +2,30 @@
 
 from __future__ import annotations
 
-import http.client
-import socket
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeAlias
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import msgspec
 
-from ovsnet.errors import EXIT_UNAVAILABLE, UserError
+from ovsnet.errors import UserError
+from ovsnet.http.client import ServiceClient, ServiceError, ServiceUnreachable, query_text
 from ovsnet.model.types import VpcState
+from ovsnet.tls import client_context
 
 Data: TypeAlias = Any
 """What JSON gives: for most calls a dictionary."""
 
 
-class AgentError(UserError):
-    """The agent refused a request: HTTP ``status``, stable ``code``, and the whole problem document."""
-
-    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
-        super().__init__(str(problem.get("detail", f"HTTP status {status}")))
-        self.status = status
-        self.code = str(problem.get("code", ""))
-        self.problem = dict(problem)
+class AgentError(ServiceError):
+    """The agent refused a request."""
 
 
-class AgentUnreachable(UserError):
+class AgentUnreachable(ServiceUnreachable):
     """Nobody answers on the agent's socket."""
-
-    exit_code = EXIT_UNAVAILABLE
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 @dataclass(frozen=True)
@@ -58,15 +38,10 @@ class Credentials:
 
     def context(self) -> ssl.SSLContext:
         """For TLS. Raises UserError when the files cannot be used."""
-        try:
-            context = ssl.create_default_context(cafile=str(self.ca))
-            context.load_cert_chain(self.cert, self.key)
-        except (OSError, ssl.SSLError) as exc:
-            raise UserError(f"{self.cert}, {self.key}, {self.ca}: not usable for TLS: {exc}") from None
-        return context
+        return client_context(self.ca, self.cert, self.key)
 
 
-class AgentClient:
+class AgentClient(ServiceClient):
     """A client of the agent at ``where``; not for several threads at once.
 
     ``where`` is the path of its socket (RUN_DIR/agent.sock), ``unix:PATH``, or ``https://ADDRESS:PORT`` with
@@ -78,33 +53,16 @@ class AgentClient:
     at that revision of the VPC.
     """
 
+    service = "agent"
+    refused = AgentError
+    unreachable = AgentUnreachable
+
     def __init__(
         self, where: Path | str, timeout: float = 30.0, *, credentials: Credentials | None = None, name: str = ""
     ) -> None:
-        self.where = str(where)
-        self.timeout = timeout
-        self.name = name
-        self._context = credentials.context() if credentials is not None else None
-        self._connection: http.client.HTTPConnection | None = None
-        if self.where.startswith("https://") and credentials is None:
-            raise UserError(f"{self.where} needs the certificate of a caller. Give credentials")
-
-    @property
-    def path(self) -> Path:
-        """The path of the agent's socket, where it is one."""
-        return Path(self.where.removeprefix("unix:"))
-
-    def close(self) -> None:
-        """Close the connection; the next call opens a new one."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def __enter__(self) -> AgentClient:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
+        if str(where).startswith("https:") and credentials is None:
+            raise UserError(f"{where} needs the certificate of a caller. Give credentials")
+        super().__init__(where, timeout, context=None if credentials is None else credentials.context(), name=name)
 
     def host(self) -> Data:
         """The host, its switch, its VPCs with revisions, and its ports."""
@@ -225,11 +183,11 @@ class AgentClient:
 
     def reports(self) -> Iterator[Data]:
         """What goes to whoever decides: a full report, and then what changes; raises as :meth:`events` does."""
-        return (data for _, _, data in self._stream("/v1/reports"))
+        return (data for _, _, data in self.stream("/v1/reports"))
 
     def metrics(self) -> str:
         """The agent's metrics in the text format of Prometheus."""
-        return self._exchange("GET", "/metrics", None, 0, None)[1].decode()
+        return self.text("/metrics")
 
     def openapi(self) -> Data:
         """The OpenAPI document of the agent's API."""
@@ -240,17 +198,7 @@ class AgentClient:
 
         Raises AgentUnreachable, also when nothing, not even a heartbeat, came for ``timeout`` seconds.
         """
-        return self._stream("/v1/events" if since is None else f"/v1/events?since={since}")
-
-    def _stream(self, path: str) -> Iterator[tuple[int, str, Data]]:
-        connection = self._connect(self.timeout)
-        try:
-            connection.request("GET", path)
-            yield from _events(connection.getresponse())
-        except (OSError, http.client.HTTPException) as exc:
-            raise self._unreachable(exc) from None
-        finally:
-            connection.close()
+        return self.stream("/v1/events", since)
 
     def ports(self) -> Data:
         """The ports declared on this host: bound, OpenFlow port, enforced or why not."""
@@ -279,80 +227,10 @@ class AgentClient:
         accept: Sequence[int] = (),
         if_match: int | None = None,
     ) -> Any:
-        status, answer = self._exchange(method, path, body, wait, if_match)
-        try:
-            data = msgspec.json.decode(answer) if answer else {}
-        except msgspec.DecodeError:
-            data = {"detail": answer.decode(errors="replace")}
-        if status >= 400 and status not in accept:
-            raise AgentError(status, data)
-        return data
-
-    def _exchange(
-        self, method: str, path: str, body: bytes | None, wait: float, if_match: int | None
-    ) -> tuple[int, bytes]:
-        """One request; a kept connection that was closed meanwhile is replaced once (every call may be repeated)."""
-        headers = {"Content-Type": "application/json"} if body is not None else {}
-        if if_match is not None:
-            headers["If-Match"] = f'"{if_match}"'
-        for attempt in range(2):
-            kept = self._connection is not None
-            if self._connection is None:
-                self._connection = self._connect(self.timeout + wait)
-            try:
-                if self._connection.sock is not None:
-                    self._connection.sock.settimeout(self.timeout + wait)
-                self._connection.request(method, path, body, headers)
-                response = self._connection.getresponse()
-                return response.status, response.read()
-            except (OSError, http.client.HTTPException) as exc:
-                self.close()
-                if not kept or attempt or isinstance(exc, TimeoutError):
-                    raise self._unreachable(exc) from None
-        raise AssertionError("unreachable")
-
-    def _connect(self, timeout: float) -> http.client.HTTPConnection:
-        """A connection that opens with its first request."""
-        if self._context is None:
-            return _UnixConnection(str(self.path), timeout)
-        address = urlsplit(self.where)
-        return _TlsConnection(address.hostname or "", address.port or 443, timeout, self._context, self.name)
-
-    def _unreachable(self, exc: Exception) -> AgentUnreachable:
-        reason = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
-        return AgentUnreachable(f"no agent answers on {self.where}: {reason}. Is it running?")
-
-
-class _TlsConnection(http.client.HTTPSConnection):
-    def __init__(self, address: str, port: int, timeout: float, context: ssl.SSLContext, name: str) -> None:
-        super().__init__(address, port, timeout=timeout, context=context)
-        self._tls, self._name = context, name or address
-
-    def connect(self) -> None:
-        http.client.HTTPConnection.connect(self)
-        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name)
-
-
-def _events(response: http.client.HTTPResponse) -> Iterator[tuple[int, str, Data]]:
-    """The events of a stream of server-sent events."""
-    fields: dict[str, str] = {}
-    for raw in response:
-        name, _, value = raw.decode().rstrip("\n").partition(": ")
-        if name:
-            fields[name] = value
-        elif "data" in fields:
-            yield int(fields.get("id", 0)), fields["event"], msgspec.json.decode(fields["data"])
-            fields = {}
+        headers = {} if if_match is None else {"If-Match": f'"{if_match}"'}
+        return self.call(method, path, body, headers=headers, wait=wait, accept=accept)
 
 
 def _query(*, wait: float = 0, adopt: bool = False, dry_run: bool = False, owner: str = "") -> str:
-    chosen = {}
-    if wait:
-        chosen["wait"] = f"{wait:.3f}s"
-    if adopt:
-        chosen["adopt"] = "true"
-    if dry_run:
-        chosen["dry_run"] = "true"
-    if owner:
-        chosen["owner"] = owner
-    return f"?{urlencode(chosen)}" if chosen else ""
+    waited = f"{wait:.3f}s" if wait else None
+    return query_text({"wait": waited, "adopt": adopt, "dry_run": dry_run, "owner": owner or None})

@@ -41,6 +41,7 @@ class Site:
     def client(self, wait: float = 0.0) -> ControllerClient:
         """A client of the controller. Raises UserError for a token that cannot be read."""
         from ovsnet.controller.client import ControllerClient
+        from ovsnet.tls import client_context
 
         token = None
         if self.token_file is not None:
@@ -48,7 +49,8 @@ class Site:
                 token = self.token_file.read_text().strip()
             except OSError as exc:
                 raise UserError(f"{self.token_file}: {exc.strerror}. Give the file with the token") from None
-        return ControllerClient(self.address, 30.0 + wait, token=token, ca=self.ca)
+        context = None if self.ca is None else client_context(self.ca)
+        return ControllerClient(self.address, 30.0 + wait, token=token, context=context)
 
 
 def site_of(controller: str | None, token_file: Path | None, ca: Path | None, *others: object) -> Site | None:

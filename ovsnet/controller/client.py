@@ -118,7 +118,7 @@ class ControllerClient(ServiceClient):
 
     def follow(self, since: int | None = None) -> Iterator[tuple[int, str, Any]]:
         """What happens: serial, kind and data of each event, without an end."""
-        return self.events("/v1/events", since)
+        return self.stream("/v1/events", since)
 
     def write(
         self, method: str, path: str, body: Any = None, *, wait: float = 0.0, if_match: int | None = None, **query: Any

@@ -47,23 +47,48 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-class ServiceClient:
-    """A client of the service at ``address``: a socket's path, or ``https://HOST:PORT``; not for several threads.
+class TlsConnection(http.client.HTTPSConnection):
+    """HTTP by TLS with a service whose certificate says ``name`` (empty: the address)."""
 
-    ``ca``: PEM file of the authority that has signed the service's certificate; ``token``: a bearer token. Every call
-    raises ServiceUnreachable without an answer within ``timeout`` seconds (beyond what it asks to wait), and
+    def __init__(self, address: str, port: int, timeout: float, context: ssl.SSLContext, name: str) -> None:
+        super().__init__(address, port, timeout=timeout, context=context)
+        self._tls, self._name = context, name or address
+
+    def connect(self) -> None:
+        """Connect, and see who is there."""
+        http.client.HTTPConnection.connect(self)
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name)
+
+
+class ServiceClient:
+    """A client of the service at ``address``: a socket's path (or ``unix:PATH``), or ``https://HOST:PORT``.
+
+    Not for several threads at once. ``context`` is for TLS (``ovsnet.tls``; left out, the system's authorities are
+    believed), ``name`` what the service's certificate has to say, if not the address; ``token``: a bearer token. Every
+    call raises ServiceUnreachable without an answer within ``timeout`` seconds (beyond what it asks to wait), and
     ServiceError when it is refused.
     """
 
     service = "service"
+    refused: type[ServiceError] = ServiceError
+    unreachable: type[ServiceUnreachable] = ServiceUnreachable
 
     def __init__(
-        self, address: Path | str, timeout: float = 30.0, *, token: str | None = None, ca: Path | None = None
+        self,
+        address: Path | str,
+        timeout: float = 30.0,
+        *,
+        context: ssl.SSLContext | None = None,
+        name: str = "",
+        token: str | None = None,
     ) -> None:
         self.address = str(address)
         self.timeout = timeout
+        self.name = name
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._context = ssl.create_default_context(cafile=ca) if self.address.startswith("https:") else None
+        self._context = context
+        if self.address.startswith("https:") and context is None:
+            self._context = ssl.create_default_context()
         self._connection: http.client.HTTPConnection | None = None
 
     def close(self) -> None:
@@ -104,26 +129,31 @@ class ServiceClient:
         except msgspec.DecodeError:
             found = {"detail": answer.decode(errors="replace")}
         if status >= 400 and status not in accept:
-            raise ServiceError(status, found)
+            raise self.refused(status, found)
         return found
 
-    def events(self, path: str, since: int | None = None) -> Iterator[tuple[int, str, Any]]:
+    def text(self, path: str) -> str:
+        """What is there, as text."""
+        return self._exchange("GET", path, None, self._headers, 0.0)[1].decode()
+
+    def stream(self, path: str, since: int | None = None) -> Iterator[tuple[int, str, Any]]:
         """Follow a stream of events on a connection of its own: serial, kind and data of each, without an end."""
         with closing(self._open(self.timeout)) as connection:
             try:
                 connection.request("GET", path + query_text({"since": since}), headers=self._headers)
                 response = connection.getresponse()
                 if response.status != 200:
-                    raise ServiceError(response.status, msgspec.json.decode(response.read()))
+                    raise self.refused(response.status, msgspec.json.decode(response.read()))
                 yield from _events(response)
             except (OSError, http.client.HTTPException) as exc:
                 raise self._unreachable(exc) from None
 
     def _open(self, timeout: float) -> http.client.HTTPConnection:
+        """A connection that opens with its first request."""
         if self._context is None:
-            return UnixConnection(Path(self.address), timeout)
+            return UnixConnection(Path(self.address.removeprefix("unix:")), timeout)
         parts = urlsplit(self.address)
-        return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout, context=self._context)
+        return TlsConnection(parts.hostname or "", parts.port or 443, timeout, self._context, self.name)
 
     def _exchange(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], wait: float
@@ -146,7 +176,7 @@ class ServiceClient:
 
     def _unreachable(self, exc: Exception) -> ServiceUnreachable:
         reason = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
-        return ServiceUnreachable(f"no {self.service} answers on {self.address}: {reason}. Is it running?")
+        return self.unreachable(f"no {self.service} answers on {self.address}: {reason}. Is it running?")
 
 
 def _events(response: http.client.HTTPResponse) -> Iterator[tuple[int, str, Any]]:

@@ -27,6 +27,7 @@ from schemathesis.specs.openapi.checks import (
 from ovsnet.controller.client import ControllerClient
 from ovsnet.http.client import ServiceError, ServiceUnreachable
 from ovsnet.pki.tokens import Role, TokenSet, make_token, tokens_text
+from ovsnet.tls import client_context
 from tests.controller_kit import controller
 from tests.tls_kit import Authority, free_port
 
@@ -55,7 +56,7 @@ class Served:
         self.ca = directory / "callers.pem"
 
     def by(self, name: str | None) -> ControllerClient:
-        return ControllerClient(self.url, token=self.tokens.get(name or ""), ca=self.ca)
+        return ControllerClient(self.url, token=self.tokens.get(name or ""), context=client_context(self.ca))
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ def raw(host: AgentHost, method: str, path: str, body: bytes | str | None = None
     """One request as it stands: status, content type, decoded body."""
     connection = http.client.HTTPConnection("localhost", timeout=10)
     connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.connect(str(host.client.path))
+    connection.sock.connect(str(host.client.address))
     try:
         connection.request(method, path, body)
         response = connection.getresponse()
@@ -56,7 +56,7 @@ def refused(call: Any) -> AgentError:
 
 
 def test_socket_is_for_owner_and_group(host: AgentHost) -> None:
-    assert stat.S_IMODE(Path(host.client.path).stat().st_mode) == 0o660
+    assert stat.S_IMODE(Path(host.client.address).stat().st_mode) == 0o660
 
 
 def test_put_is_idempotent_and_revisions_only_rise(host: AgentHost) -> None:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -300,7 +301,7 @@ def test_port_that_was_there_before_the_agent(host: AgentHost) -> None:
 def test_agent_before_the_switch(host: AgentHost) -> None:
     host.ovs.stop()
     host.start(ready=False)
-    until(host.client.path.exists)
+    until(Path(host.client.address).exists)
     answer = host.client.put(state(revision=3), wait=0.1)
     assert answer["vpcs"]["shop"] == {"revision": 3, "enforced": None, "held": None}
     assert answer["reason"]

@@ -81,7 +81,7 @@ def mutated(draw: st.DrawFn, value: Any) -> Any:
 def send(host: AgentHost, method: str, path: str, body: bytes) -> int:
     connection = http.client.HTTPConnection("localhost", timeout=20)
     connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.connect(str(host.client.path))
+    connection.sock.connect(str(host.client.address))
     try:
         connection.request(method, path, body)
         response = connection.getresponse()

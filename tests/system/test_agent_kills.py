@@ -105,7 +105,7 @@ def kill_and_check(host: AgentHost, rounds: int, rng: random.Random) -> None:
 
 
 def tell(host: AgentHost, after: VpcState) -> None:
-    with type(host.client)(host.client.path) as client:
+    with type(host.client)(host.client.address) as client:
         try:
             client.put(after)
         except AgentUnreachable:

@@ -200,7 +200,7 @@ def test_events_tell_what_changes_and_can_be_resumed(host: AgentHost) -> None:
     found: list[tuple[int, str, Any]] = []
 
     def follow() -> None:
-        with AgentClient(client.path) as other:
+        with AgentClient(client.address) as other:
             for event in other.events():
                 found.append(event)
                 if event[1] == "drift":
