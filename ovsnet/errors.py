@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -25,6 +26,15 @@ class UserError(Exception):
     """A user's mistake: one clear message with place, reason and remedy; the command line ends with ``exit_code``."""
 
     exit_code = EXIT_MISTAKE
+
+
+@contextlib.contextmanager
+def needing(extra: str) -> Iterator[None]:
+    """Import within this what only the package's ``extra`` brings. Raises UserError when it is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as exc:
+        raise UserError(f"{exc.name} is not installed. Install it with: pip install 'ovsnet[{extra}]'") from None
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

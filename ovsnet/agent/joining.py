@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ovsnet.agent.agent import Agent
-from ovsnet.errors import UserError
+from ovsnet.errors import UserError, needing
 from ovsnet.transport.subjects import PREFIX
 
 
@@ -52,9 +52,10 @@ def bus_of(options: argparse.Namespace) -> BusConfig | None:
 
 def join(agent: Agent, config: BusConfig) -> Callable[[], None]:
     """Follow the bus from now on; returns what ends it. Raises UserError when the certificates cannot be used."""
-    from ovsnet.agent.followed import FollowedAgent
-    from ovsnet.agent.subscriber import Subscriber
-    from ovsnet.transport.bus import BusOptions
+    with needing("bus"):
+        from ovsnet.agent.followed import FollowedAgent
+        from ovsnet.agent.subscriber import Subscriber
+        from ovsnet.transport.bus import BusOptions
 
     options = BusOptions(config.servers, agent.config.host, config.cert, config.key, config.ca)
     subscriber = Subscriber(FollowedAgent(agent), options, source=config.source, prefix=config.prefix)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from ovsnet.controller.api.service import Service
 from ovsnet.controller.dissemination import Dissemination
+from ovsnet.controller.ingest import Ingest, clients_of
 from ovsnet.controller.intents import port_of
 from ovsnet.controller.requests import PutObject, Request
 from ovsnet.controller.truth import Truth
-from ovsnet.errors import UserError
+from ovsnet.errors import UserError, needing
 from ovsnet.tls import client_context
 from ovsnet.transport.feed import Transport
 from ovsnet.transport.moves import activate
@@ -34,11 +35,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--nats-cert", type=Path, metavar="FILE", help="the controller's certificate for it, PEM")
     add("--nats-key", type=Path, metavar="FILE", help="its key, PEM")
     add("--nats-ca", type=Path, metavar="FILE", help="whose certificates the servers have")
+    add(
+        "--ingest",
+        action="append",
+        default=[],
+        metavar="CLIENT[=TENANT,...]",
+        help="let this client of the bus write, all VPCs or those of some tenants; may be given several times",
+    )
     add("--nats-prefix", default=PREFIX, metavar="WORD", help="the first word of its subjects (default: %(default)s)")
 
 
 def check_options(options: argparse.Namespace) -> None:
     """Raises UserError for options that do not fit together."""
+    if clients_of(options.ingest) and not options.nats:
+        raise UserError("--ingest is for a bus. Give --nats URL too")
     for word, wanted, needs in (("agent", options.direct, "--direct"), ("nats", options.nats, "--nats URL")):
         files = [getattr(options, f"{word}_{one}") for one in ("cert", "key", "ca")]
         if any(files) and not wanted:
@@ -110,12 +120,19 @@ def _direct(feed: Dissemination, options: argparse.Namespace) -> tuple[Transport
 
 def _bus(feed: Dissemination, options: argparse.Namespace) -> tuple[Transport, Callable[[], None]]:
     """A publisher on the bus."""
-    from ovsnet.transport.bus import BusOptions
-    from ovsnet.transport.publisher import Publisher
+    with needing("bus"):
+        from ovsnet.transport.bus import BusOptions
+        from ovsnet.transport.publisher import Publisher
 
     servers = tuple(filter(None, options.nats.split(",")))
     if not servers:
         raise UserError("--nats names no server. Give a URL such as nats://10.0.0.1:4222")
     files = (options.nats_cert, options.nats_key, options.nats_ca)
-    publisher = Publisher(feed, BusOptions(servers, feed.source, *files), feed.source, prefix=options.nats_prefix)
+    publisher = Publisher(
+        feed,
+        BusOptions(servers, feed.source, *files),
+        feed.source,
+        prefix=options.nats_prefix,
+        ingest=Ingest(feed.core, clients_of(options.ingest)),
+    )
     return publisher.start(), publisher.stop

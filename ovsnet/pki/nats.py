@@ -12,11 +12,9 @@ from collections.abc import Iterable
 import msgspec
 
 from ovsnet.errors import UserError
-from ovsnet.pki.names import FOLDER_OF, NAME, Identity, Kind
+from ovsnet.pki.names import FOLDER_OF, Identity, Kind
+from ovsnet.transport.subjects import ANY, PREFIX, Subjects, inbox_prefix
 
-PREFIX = "ovsnet"
-"""What every subject of ours begins with, unless the bus is shared and another prefix is chosen."""
-ANY_HOST = "*"
 _QUOTED = json.dumps
 """A string as the configuration takes it: quoted, with the escapes that JSON has."""
 
@@ -41,50 +39,18 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str = PREFIX
 
 
-def in_subject(host: str, prefix: str = PREFIX) -> str:
-    """The subjects that carry what a host is told."""
-    return f"{prefix}.host.{host}.in.>"
-
-
-def out_subject(host: str, prefix: str = PREFIX) -> str:
-    """The subjects that carry what a host reports."""
-    return f"{prefix}.host.{host}.out.>"
-
-
-def ingest_subject(name: str, prefix: str = PREFIX) -> str:
-    """The subject by which a caller or client hands something to the controller."""
-    return f"{prefix}.ingest.{name}"
-
-
-def inbox_prefix(name: str) -> str:
-    """The prefix of a caller's or client's inboxes, to be set as the NATS client's ``inbox_prefix``."""
-    return f"_INBOX_{name}"
-
-
-def answerable(subject: str, reply: str, prefix: str = PREFIX) -> bool:
-    """Whether the controller may answer a message of ``subject`` at ``reply``: in its sender's own inbox only.
-
-    A sender chooses its reply subject, and the server does not hold it to the sender's permissions. Whoever answered
-    at any subject would lend its own permissions to the sender, for instance to write to a host.
-    """
-    name = subject.removeprefix(ingest_subject("", prefix))
-    if name == subject or not NAME.fullmatch(name) or not reply.startswith(f"{inbox_prefix(name)}."):
-        return False
-    return all(token and not set(token) & set("*> \t\r\n") for token in reply.split("."))
-
-
 def permissions(identity: Identity, inboxes: Iterable[str] = (), prefix: str = PREFIX) -> Permissions:
     """What an identity may do on the bus; ``inboxes`` are the names whose requests a publisher answers."""
-    name = identity.name
+    name, subjects = identity.name, Subjects(prefix)
     match identity.kind:
         case Kind.HOST:
-            return Permissions((out_subject(name, prefix),), (in_subject(name, prefix),))
+            return Permissions((subjects.all_from_host(name),), (subjects.all_to_host(name),))
         case Kind.PUBLISHER:
             answers = (f"{inbox_prefix(one)}.>" for one in inboxes)
-            reads = (out_subject(ANY_HOST, prefix), ingest_subject(">", prefix))
-            return Permissions((in_subject(ANY_HOST, prefix), *answers), reads)
+            reads = (subjects.all_from_host(ANY), subjects.ingest(">"))
+            return Permissions((subjects.all_to_host(ANY), *answers), reads)
         case Kind.CALLER | Kind.CLIENT:
-            return Permissions((ingest_subject(name, prefix),), (f"{inbox_prefix(name)}.>",))
+            return Permissions((subjects.ingest(name),), (f"{inbox_prefix(name)}.>",))
         case Kind.SERVER:
             return Permissions()
 

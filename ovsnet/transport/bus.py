@@ -24,6 +24,7 @@ from nats.errors import Error as NatsError
 
 from ovsnet.errors import UserError
 from ovsnet.tls import client_context
+from ovsnet.transport.subjects import inbox_prefix
 
 log = logging.getLogger(__name__)
 
@@ -237,7 +238,13 @@ class Bus:
         random.shuffle(servers)
         while not self._closing:
             servers.append(servers.pop(0))
-            reason, lived = await self._connection(servers[0])
+            try:
+                reason, lived = await self._connection(servers[0])
+            except Exception as exc:  # a defect in the library must not end the attempts
+                log.exception("the bus failed unexpectedly")
+                reason, lived = f"unexpected {type(exc).__name__}: {exc}", 0.0
+                with self._room:
+                    self._client, self._queue = None, _Queue()
             span = PAUSES[0] if lived > PAUSES[1] else min(PAUSES[1], span * 2)
             if not self._closing:
                 self._note(reason)
@@ -270,7 +277,7 @@ class Bus:
                     connect_timeout=CONNECT_WITHIN,  # type: ignore[arg-type]
                     error_cb=on_error,
                     closed_cb=on_closed,
-                    inbox_prefix=f"_INBOX_{self.options.name}",
+                    inbox_prefix=inbox_prefix(self.options.name),
                 ),
                 CONNECT_WITHIN,
             )

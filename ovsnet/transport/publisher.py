@@ -33,7 +33,7 @@ from ovsnet.transport.messages import (
     encode,
 )
 from ovsnet.transport.operations import begin_anew, put_item, withdraw_item
-from ovsnet.transport.subjects import CHANGE, CHUNK, HEADS, HELLO, PREFIX, REPORT, Subjects
+from ovsnet.transport.subjects import ANY, CHANGE, CHUNK, HEADS, HELLO, PREFIX, REPORT, Subjects
 
 log = logging.getLogger(__name__)
 
@@ -91,10 +91,10 @@ class Publisher:
         self.counts: Counter[str] = Counter()
         self.incompatible: dict[str, tuple[int, ...]] = {}
         self.bus = Bus(options, on_connected=on_connected)
-        self.bus.subscribe(self.subjects.all_from_hosts(), self._receive)
+        self.bus.subscribe(self.subjects.all_from_host(ANY), self._receive)
         if ingest is not None:
             self._ingest = ingest
-            self.bus.subscribe(self.subjects.all_ingest(), self._asked)
+            self.bus.subscribe(self.subjects.ingest(ANY), self._asked)
         self._heads = _HeadsEncoder(source, self.instance)
         self._snapshots = _Snapshots()
         self._hellos: dict[str, HelloMessage] = {}
@@ -259,8 +259,11 @@ class Publisher:
 
     def _answer_client(self, client: str, message: Incoming) -> None:
         answer = self._ingest(client, message.body)
-        if message.reply:
+        if self.subjects.answerable(message.subject, message.reply):
             self._put([(message.reply, answer, None)], "ingest_answers")
+        elif message.reply:
+            self._count("unanswerable")
+            log.warning("client %s asks for an answer at %s, which is not its inbox: not given", client, message.reply)
 
     def _announce(self) -> None:
         """Tell each host its heads, round after round, evenly over the time."""

@@ -307,3 +307,37 @@ def test_a_third_party_publishes_without_ovsnet(scene: Scene) -> None:
     after = subscriber.follower.counts
     assert host.view.states["shop"].revision >= revision + 2
     assert (after.gaps, after.hellos) == (before.gaps, before.hellos), "changes follow each other, and heads agree"
+
+
+def certificate(directory: Path, name: str, issuer: str = "") -> None:
+    """A key and a certificate for 127.0.0.1, self-signed or by ``issuer``."""
+    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    files = ["-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}"]
+    signed = ["-CA", f"{issuer}.pem", "-CAkey", f"{issuer}.key"] if issuer else []
+    leaf = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"] if issuer else []
+    subprocess.run([*new, *files, *signed, *leaf], cwd=directory, check=True, capture_output=True)
+
+
+def test_with_certificates_only_a_server_that_proves_itself_is_joined(tmp_path: Path) -> None:
+    for name, issuer in (("ca", ""), ("other", ""), ("server", "ca"), ("host", "ca"), ("liar", "other")):
+        certificate(tmp_path, name, issuer)
+    options = "tls {{ cert_file: {0}/{1}.pem, key_file: {0}/{1}.key, ca_file: {0}/ca.pem, verify: true }}"
+    files = {"cert": tmp_path / "host.pem", "key": tmp_path / "host.key", "ca": tmp_path / "ca.pem"}
+    with ExitStack() as stack:
+        servers = [NatsServer(options.format(tmp_path, "server")), NatsServer(options.format(tmp_path, "liar"))]
+        servers.append(NatsServer())
+        buses = []
+        for server in servers:
+            stack.callback(server.start().close)
+            bus = Bus(BusOptions((server.url,), "hv1", **files)).start()
+            stack.callback(bus.close)
+            buses.append(bus)
+        until(lambda: buses[0].connected)
+        assert buses[0].flush()
+        until(lambda: "certificate" in buses[1].last_error)
+        until(lambda: "speaks no TLS" in buses[2].last_error)
+        assert not buses[1].connected and not buses[2].connected
+        bare = Bus(BusOptions((servers[0].url,), "hv1", ca=tmp_path / "ca.pem")).start()
+        stack.callback(bare.close)
+        until(lambda: bare.last_error)
+        assert not bare.connected

@@ -16,7 +16,7 @@ import pytest
 from ovsnet.errors import UserError
 from ovsnet.pki.authority import Directory, Request
 from ovsnet.pki.names import Authority, Kind
-from ovsnet.pki.nats import answerable, inbox_prefix
+from ovsnet.transport.subjects import Subjects, inbox_prefix
 from tests.contract.bus_kit import HERE, YEAR, Bus, make_directory, now
 from tests.pki_kit import client_context
 
@@ -174,7 +174,7 @@ def test_a_client_is_answered_in_its_own_inbox(bus: Bus) -> None:
         await eavesdropper.listen("_INBOX_billing.>", ">")
 
         async def answer(message: nats.aio.msg.Msg) -> None:
-            assert answerable(message.subject, message.reply)
+            assert Subjects().answerable(message.subject, message.reply)
             await message.respond(b"revision 7")
 
         await controller.client.subscribe("ovsnet.ingest.>", cb=answer)
@@ -195,7 +195,7 @@ def test_the_reply_subject_is_the_sender_s_choice(bus: Bus) -> None:
         await client.send("ovsnet.ingest.billing", reply="ovsnet.host.hv1.in.vpcs")
         message = await subscription.next_msg(timeout=5)
         assert message.reply == "ovsnet.host.hv1.in.vpcs"
-        assert not answerable(message.subject, message.reply)
+        assert not Subjects().answerable(message.subject, message.reply)
 
     asyncio.run(scene())
 

@@ -16,8 +16,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ovsnet.pki.authority import Directory, Request
 from ovsnet.pki.names import Identity, Kind, parse_identity
-from ovsnet.pki.nats import ServerOptions, answerable, server_configuration
+from ovsnet.pki.nats import ServerOptions, server_configuration
 from ovsnet.pki.tokens import authenticate, parse_tokens
+from ovsnet.transport.subjects import Subjects
 from tests.unit.test_cli_basics import DEMO, ROOT, run
 
 COMMANDS = ("init", "host", "caller", "client", "server", "renew", "revoke", "token", "list", "nats")
@@ -245,7 +246,7 @@ def test_the_configuration_depends_on_who_there_is_and_on_nothing_else() -> None
 
 
 def test_answers_go_to_the_asker_s_inbox_alone() -> None:
-    assert answerable("ovsnet.ingest.billing", "_INBOX_billing.AbC.1")
+    assert Subjects().answerable("ovsnet.ingest.billing", "_INBOX_billing.AbC.1")
     for subject, reply in (
         ("ovsnet.ingest.billing", ""),
         ("ovsnet.ingest.billing", "_INBOX_billing"),
@@ -259,4 +260,4 @@ def test_answers_go_to_the_asker_s_inbox_alone() -> None:
         ("ovsnet.host.hv1.out.hello", "ovsnet.host.hv2.in.change"),
         ("ovsnet.host.hv1.out.hello", "_INBOX_hv1.x"),
     ):
-        assert not answerable(subject, reply), (subject, reply)
+        assert not Subjects().answerable(subject, reply), (subject, reply)

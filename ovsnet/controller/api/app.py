@@ -11,7 +11,7 @@ from ovsnet.controller.errors import ForbiddenError, NotFoundError, StoreError
 from ovsnet.http import openapi
 from ovsnet.http.endpoints import Api
 from ovsnet.http.parameters import Parameter, name_of
-from ovsnet.http.problems import ProblemDocument, problem
+from ovsnet.http.problems import ProblemDocument, problem, problem_of
 
 _SUBNET = r"[a-z0-9][a-z0-9_-]{0,62}:[0-9a-f:.]{2,39}-[0-9]{1,3}"
 _WORKLOAD = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
@@ -36,6 +36,11 @@ def controller_api() -> Api[Service]:
 def create_app(service: Service, authenticator: Authenticator | None = None) -> Asgi:
     """The API of a controller as an ASGI application; without an ``authenticator`` on the unix socket only."""
     return gate(controller_api().app(service), authenticator)
+
+
+def problem_of_error(exc: Exception) -> ProblemDocument | None:
+    """What a caller is told of an error, on whatever way he called; ``None`` for one that is not his doing."""
+    return _errors(exc) or problem_of(exc)
 
 
 def _errors(exc: Exception) -> ProblemDocument | None:
