@@ -107,6 +107,14 @@ def test_a_control_plane_is_broken_and_mended(lab_name: str, model: Path) -> Non
     name = ("--name", lab_name)
     up = ovsnet("lab", "up", str(model), *name, "--transport", "nats")
     assert up.returncode == 0, up.stderr
+    assert ovsnet("plan", str(model), "--lab", lab_name, "--exit-code").stdout == "nothing to do\n"
+    text = model.read_text()
+    model.write_text(text.replace("spare: {network: web}", "spare: {network: web, host: hv2}"))
+    assert "~ vpcs.shop.ports.spare" in ovsnet("plan", str(model), "--lab", lab_name).stdout
+    applied = ovsnet("apply", str(model), "--lab", lab_name)
+    assert (applied.returncode, applied.stdout.splitlines()[-1]) == (0, "enforced: shop @ 2"), applied.stderr
+    model.write_text(text)
+    assert ovsnet("lab", "up", str(model), *name, "--transport", "nats").returncode == 0
     for words in (("kill", "controller"), ("kill", "nats"), ("kill", "hv1"), ("partition", "hv2")):
         assert ovsnet("lab", *words, *name).returncode == 0, words
     status = ovsnet("lab", "status", *name, "--json")
