@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ovsnet.cli.common import AsJson, ModelFiles, SiteFile, console, print_json
-from ovsnet.cli.live import LabName, Socket, progress_bar, sockets
-from ovsnet.cli.site import CaFile, ControllerAddress, TokenFile, apply_site, plan_site, site_of
+from ovsnet.cli.live import LabName, Socket, controlled, progress_bar, sockets
+from ovsnet.cli.site import CaFile, ControllerAddress, Site, TokenFile, apply_site, plan_site, site_of
 from ovsnet.errors import EXIT_NO
 
 if TYPE_CHECKING:
@@ -37,9 +37,10 @@ def plan_command(
     """
     from ovsnet.agent.deliver import preview
 
-    there = site_of(controller, token_file, ca, lab, socket)
+    declared = _declared(model, site)
+    there, declared = _site(site_of(controller, token_file, ca, lab, socket), lab, socket, declared)
     if there is not None:
-        plan_site(there, _declared(model, site), adopt=adopt, exit_code=exit_code, as_json=as_json)
+        plan_site(there, declared, adopt=adopt, exit_code=exit_code, as_json=as_json)
         return
 
     reached, delivery = _prepare(model, lab, socket, site, write=False)
@@ -76,9 +77,10 @@ def apply_command(
     from ovsnet.agent.deliver import tell
     from ovsnet.lab.topology import lab_home
 
-    there = site_of(controller, token_file, ca, lab, socket)
+    declared = _declared(model, site)
+    there, declared = _site(site_of(controller, token_file, ca, lab, socket), lab, socket, declared)
     if there is not None:
-        apply_site(there, _declared(model, site), wait=wait, adopt=adopt, as_json=as_json)
+        apply_site(there, declared, wait=wait, adopt=adopt, as_json=as_json)
         return
 
     reached, delivery = _prepare(model, lab, socket, site, write=True)
@@ -105,6 +107,17 @@ def _declared(files: list[Path], site: Path | None) -> Model:
     from ovsnet.model import load
 
     return load(files, site)
+
+
+def _site(there: Site | None, lab: str | None, socket: Path | None, model: Model) -> tuple[Site | None, Model]:
+    """The controller that is named, or that of the lab that is meant, if any; and the model as it takes it."""
+    inside = None if there is not None else controlled(lab, socket, model.name)
+    if inside is None:
+        return there, model
+    from ovsnet.lab.control import socket_of
+    from ovsnet.lab.deliver import reachable
+
+    return Site(str(socket_of(inside.control)), None, None), reachable(model, inside.topology)
 
 
 def _prepare(

@@ -16,6 +16,7 @@ from ovsnet.errors import UserError
 from ovsnet.facts import Facts
 
 if TYPE_CHECKING:
+    from ovsnet.lab.lab import Lab
     from ovsnet.model import Model
     from ovsnet.trace import Hop, Place
 
@@ -36,6 +37,27 @@ def sockets(lab: str | None, socket: Path | None, model_name: str | None = None)
 
     Without either: the lab named as the model, the only lab that runs, or this machine's own agent. Raises UserError.
     """
+    lab = _meant(lab, socket, model_name)
+    if lab is not None:
+        from ovsnet.lab.lab import Lab
+
+        return {name: Path(host.run_dir) / "agent.sock" for name, host in Lab.open(lab).topology.hosts.items()}
+    return _behind(socket or AGENT_SOCKET)
+
+
+def controlled(lab: str | None, socket: Path | None, model_name: str | None = None) -> Lab | None:
+    """The lab that is meant, chosen as ``sockets`` does, if it has a controller; else ``None``. Raises UserError."""
+    lab = _meant(lab, socket, model_name)
+    if lab is None:
+        return None
+    from ovsnet.lab.lab import Lab
+
+    found = Lab.open(lab)
+    return None if found.topology.control is None else found
+
+
+def _meant(lab: str | None, socket: Path | None, model_name: str | None) -> str | None:
+    """The name of the lab that is meant, ``None`` for none. Raises UserError."""
     from ovsnet.lab import record
 
     if lab is not None and socket is not None:
@@ -48,11 +70,7 @@ def sockets(lab: str | None, socket: Path | None, model_name: str | None = None)
             lab = running[0]
         elif running and not AGENT_SOCKET.exists():
             raise UserError(f"several labs run: {', '.join(running)}. Name one with --lab.")
-    if lab is not None:
-        from ovsnet.lab.lab import Lab
-
-        return {name: Path(host.run_dir) / "agent.sock" for name, host in Lab.open(lab).topology.hosts.items()}
-    return _behind(socket or AGENT_SOCKET)
+    return lab
 
 
 def _behind(path: Path) -> dict[str, Path]:

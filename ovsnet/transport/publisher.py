@@ -90,7 +90,13 @@ class Publisher:
         self.instance = secrets.token_hex(8)
         self.counts: Counter[str] = Counter()
         self.incompatible: dict[str, tuple[int, ...]] = {}
-        self.bus = Bus(options, on_connected=on_connected)
+        self._fresh = threading.Event()
+
+        def connected() -> None:
+            self._fresh.set()
+            on_connected()
+
+        self.bus = Bus(options, on_connected=connected)
         self.bus.subscribe(self.subjects.all_from_host(ANY), self._receive)
         if ingest is not None:
             self._ingest = ingest
@@ -266,18 +272,30 @@ class Publisher:
             log.warning("client %s asks for an answer at %s, which is not its inbox: not given", client, message.reply)
 
     def _announce(self) -> None:
-        """Tell each host its heads, round after round, evenly over the time."""
+        """Tell each host its heads, round after round, evenly over the time; after a connection the first is short."""
         while not self._stopped.is_set():
-            began = time.monotonic()
             hosts = sorted(self.feed.hosts())
             self._hosts = len(hosts)
+            began, every = time.monotonic(), self._heads_every
+            if self._fresh.is_set():
+                self._fresh.clear()
+                every = min(every, max(0.1, len(hosts) / HOSTS_PER_SECOND))
             for number, host in enumerate(hosts):
-                due = began + self._heads_every * number / len(hosts)
-                if self._stopped.wait(max(0.0, due - time.monotonic())):
-                    return
+                if self._interrupted(began + every * number / len(hosts)):
+                    break
                 if self.bus.connected:
                     self._guarded(self.announce, host)
-            self._stopped.wait(max(0.01, began + self._heads_every - time.monotonic()))
+            else:
+                self._interrupted(began + max(0.01, every))
+
+    def _interrupted(self, until: float) -> bool:
+        """Wait until a moment; whether the bus has been connected anew, or is to end, before that."""
+        while not (self._fresh.is_set() or self._stopped.is_set()):
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            self._stopped.wait(min(0.1, left))
+        return True
 
 
 def answer_items(feed: Feed, hello: HelloMessage, item_of: Callable[[VpcState], Item] = put_item) -> Iterator[Item]:

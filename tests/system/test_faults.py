@@ -34,6 +34,8 @@ def check(world: World, churn: Churn, measured: Measured) -> None:
     turn = turn_of(world.state("red"))
     assert churn.acknowledged <= turn <= churn.begun
     measured(f"settled {took:.1f} s after the end, {churn.acknowledged} turns")
+    answer = world.apply(many(churn.begun + 1), wait="3s")
+    assert answer.status == 200, "and the controller hears of it again"
     world.matrix()
 
 

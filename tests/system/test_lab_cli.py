@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.agent_kit import until
 from tests.system.test_lab_lifecycle import left_of
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
@@ -100,3 +101,39 @@ def test_mistakes_are_told_in_one_message(argv: list[str], code: int, message: s
     assert done.returncode == code
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_control_plane_is_broken_and_mended(lab_name: str, model: Path) -> None:
+    name = ("--name", lab_name)
+    up = ovsnet("lab", "up", str(model), *name, "--transport", "nats")
+    assert up.returncode == 0, up.stderr
+    assert ovsnet("plan", str(model), "--lab", lab_name, "--exit-code").stdout == "nothing to do\n"
+    text = model.read_text()
+    model.write_text(text.replace("spare: {network: web}", "spare: {network: web, host: hv2}"))
+    assert "~ vpcs.shop.ports.spare" in ovsnet("plan", str(model), "--lab", lab_name).stdout
+    applied = ovsnet("apply", str(model), "--lab", lab_name)
+    assert (applied.returncode, applied.stdout.splitlines()[-1]) == (0, "enforced: shop @ 2"), applied.stderr
+    model.write_text(text)
+    assert ovsnet("lab", "up", str(model), *name, "--transport", "nats").returncode == 0
+    for words in (("kill", "controller"), ("kill", "nats"), ("kill", "hv1"), ("partition", "hv2")):
+        assert ovsnet("lab", *words, *name).returncode == 0, words
+    status = ovsnet("lab", "status", *name, "--json")
+    assert status.returncode == 1
+    assert set(json.loads(status.stdout)["problems"]) == {
+        "controller does not run",
+        "nats-server does not run",
+        "hv1: agent does not run",
+        "hv2: cut off from the control plane",
+    }
+    assert "transport nats: controller - · nats-server -" in ovsnet("lab", "status", *name).stdout
+    again = ovsnet("lab", "up", str(model), *name)
+    assert (again.returncode, again.stderr) == (
+        2,
+        f"lab {lab_name} has transport nats: take it down before you change that.\n",
+    )
+    for words in (("start", "nats"), ("start", "controller"), ("start", "hv1"), ("heal", "hv2"), ("power-off", "hv2")):
+        assert ovsnet("lab", *words, *name).returncode == 0, words
+    assert json.loads(ovsnet("lab", "status", *name, "--json").stdout)["problems"] == ["hv2: the host does not run"]
+    assert ovsnet("lab", "power-on", "hv2", *name).returncode == 0
+    until(lambda: ovsnet("lab", "status", *name).returncode == 0, timeout=30)
+    assert ovsnet("lab", "test", *name).returncode == 0

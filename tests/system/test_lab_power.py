@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from ovsnet.agent.client import AgentClient, AgentUnreachable
 from ovsnet.errors import UserError
 from ovsnet.lab import netns
 from ovsnet.lab.host import INTEGRATION
@@ -36,6 +38,9 @@ def test_a_host_without_power_and_with_it_again(lab_name: str, cloud: Model) -> 
         lab.power_on("hv2")
 
     lab.power_on("hv1")
+    with lab.agent("hv1") as agent:
+        until(lambda: _answers(agent) and all("not confirmed" in port["reason"] for port in agent.ports()), timeout=20)
+        agent.confirm()
     assert lab.wait_enforced(20) == []
     lab.warm()
     assert (Path(spec.run_dir) / "boot-id").read_text() != boot
@@ -45,6 +50,12 @@ def test_a_host_without_power_and_with_it_again(lab_name: str, cloud: Model) -> 
     assert lab.status()["healthy"], lab.status()["problems"]
     lab.down()
     assert left_of(lab_name) == []
+
+
+def _answers(agent: AgentClient) -> bool:
+    with contextlib.suppress(AgentUnreachable):
+        return bool(agent.ready())
+    return False
 
 
 def test_a_lab_without_a_controller_says_so(lab_name: str, cloud: Model) -> None:

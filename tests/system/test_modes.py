@@ -17,7 +17,6 @@ from tests.system.test_lab_agents import example
 from tests.system.test_lab_lifecycle import left_of, with_ports
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
-WITH_CONTROLLER: tuple[Transport, ...] = ("controller", "nats")
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -50,7 +49,7 @@ def test_twenty_hosts_in_every_mode(lab_name: str, transport: Transport) -> None
         World(lab).settle()
 
 
-@pytest.mark.parametrize("transport", WITH_CONTROLLER)
+@pytest.mark.parametrize("transport", [pytest.param("controller", marks=pytest.mark.slow), "nats"])
 def test_a_lab_with_a_controller_follows_its_model_and_is_repaired(
     lab_name: str, cloud: Model, transport: Transport
 ) -> None:
