@@ -10,6 +10,7 @@ import contextlib
 
 from ovsnet.lab import netns
 from ovsnet.lab.topology import MANAGEMENT, Attachment
+from ovsnet.model.identity import derive_mac
 
 BRIDGE = "mg0"
 INTERFACE = "mgmt"
@@ -23,8 +24,12 @@ def build(underlay: str) -> None:
 
 
 def attach(namespace: str, underlay: str, attachment: Attachment) -> None:
-    """Give a namespace its interface on the management network, in place of an older one."""
-    netns.veth(underlay, attachment.link, namespace, INTERFACE, mtu=_MTU)
+    """Give a namespace its interface on the management network, in place of an older one.
+
+    Its MAC follows from its address, as that of a machine stays through a loss of power: others remember it.
+    """
+    mac = derive_mac(attachment.address)
+    netns.veth(underlay, attachment.link, namespace, INTERFACE, mtu=_MTU, far_mac=mac)
     netns.enslave(underlay, attachment.link, BRIDGE)
     netns.sysctl(namespace, {f"ipv6/conf/{INTERFACE}/disable_ipv6": "0"})
     netns.configure(namespace, INTERFACE, addresses=[f"{attachment.address}/{MANAGEMENT.prefixlen}"], gateways=[])

@@ -165,8 +165,12 @@ class Direct:
         """Keep one host in step until something fails."""
         listener = asyncio.ensure_future(self._listen(link, session))
         try:
+            confirmed = False
             while True:
                 await self._catch_up(link, session)
+                if not confirmed:
+                    await self._confirm(link, session)
+                    confirmed = True
                 while await self._next(link, listener):
                     if not await self._tell(link, session):
                         break
@@ -212,6 +216,16 @@ class Direct:
                 raise RefusedError("the host holds something else than it said")
         link.told = {vpc: head.revision for vpc, head in wanted.items()}
         self.feed.reachable(link.host, "")
+
+    async def _confirm(self, link: _Link, session: aiohttp.ClientSession) -> None:
+        """Say that what the host holds now is so: one that was booted keeps its ports down until it hears that."""
+        body = msgspec.json.encode({"vpcs": list(link.told)})
+        headers = {"Content-Type": "application/json"}
+        path = "/v1/host/confirm"
+        async with session.post(path, data=body, headers=headers, server_hostname=link.host) as response:
+            answer = await response.read()
+            if response.status >= 300:
+                raise RefusedError(_reason(answer, response.status))
 
     async def _held(self, link: _Link, session: aiohttp.ClientSession) -> dict[str, Head]:
         async with session.get("/v1/vpcs", server_hostname=link.host) as response:

@@ -35,7 +35,7 @@ CHECKS = [
     response_schema_conformance,
     negative_data_rejection,
 ]
-ENDLESS = {"/v1/events"}
+ENDLESS = {"/v1/events", "/v1/reports"}
 UNREADY = {"/readyz"}
 """Its 503 is an answer, not a defect."""
 KNOWN = {"vpc": "shop", "id": "p2", "subnet": "n:10.1.0.0-16", "workload": "vm"}

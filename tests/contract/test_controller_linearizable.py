@@ -161,7 +161,7 @@ def test_concurrent_writers_under_kills(controller: Controller, seconds: int) ->
         thread.join(30)
     answered = [one for _, one in recorder.history if one.answer is not LOST]
     lost = len(recorder.history) - len(answered)
-    assert kills >= 2 and lost > 0 and len(answered) > 50 * kills, (kills, lost, len(answered))
+    assert kills >= 2 and lost > 0 and len(answered) > 10 * kills, (kills, lost, len(answered))
     assert any(isinstance(one.answer, Refused) for one in answered)
     for vpc, verdict in partitioned(recorder.history, Documents(), started).items():
         assert verdict.ok, f"{vpc}: {verdict}"

@@ -14,6 +14,7 @@ from ovsnet.errors import UserError
 from ovsnet.lab import netns
 from ovsnet.lab.host import INTEGRATION
 from ovsnet.lab.lab import Lab
+from ovsnet.lab.topology import Transport
 from ovsnet.model import Model
 from tests.agent_kit import until
 from tests.system.test_lab_lifecycle import left_of
@@ -50,6 +51,18 @@ def test_a_host_without_power_and_with_it_again(lab_name: str, cloud: Model) -> 
     assert lab.status()["healthy"], lab.status()["problems"]
     lab.down()
     assert left_of(lab_name) == []
+
+
+@pytest.mark.parametrize("transport", ["controller", pytest.param("nats", marks=pytest.mark.slow)])
+def test_a_controller_confirms_what_is_still_placed(lab_name: str, cloud: Model, transport: Transport) -> None:
+    lab = Lab.up(cloud, lab_name, transport=transport)
+    lab.kill_controller()
+    lab.power_off("hv1")
+    lab.power_on("hv1")
+    with lab.agent("hv1") as agent:
+        until(lambda: _answers(agent) and all("not confirmed" in port["reason"] for port in agent.ports()), timeout=20)
+    lab.start_controller()
+    assert lab.wait_enforced(20) == [], "nothing has changed, and its ports are up again"
 
 
 def _answers(agent: AgentClient) -> bool:
