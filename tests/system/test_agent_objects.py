@@ -254,8 +254,17 @@ def test_metrics_and_the_report(host: AgentHost) -> None:
     assert float(lines["ovsnet_agent_apply_seconds_count"]) >= 1
     assert float(lines["ovsnet_agent_flows"]) == len(host.flows())
     assert float(lines['ovsnet_agent_requests_total{method="PUT",status="200"}']) >= 1
-    first, second = host.client.report(), host.client.report()
-    assert second["serial"] == first["serial"] + 1
-    assert second["vpcs"] == {"shop": {"revision": 1, "enforced": 1}}
-    assert second["ports"]["shop/p1"]["up"] is False
-    assert second["full"]
+    stream = host.client.reports()
+    first = next(stream)
+    assert (first["serial"], first["full"]) == (1, True)
+    assert first["vpcs"] == {"shop": {"revision": 1, "enforced": 1}}
+    assert first["ports"]["shop/p1"]["up"] is False
+    with AgentClient(host.client.address) as other:
+        other.patch("shop", {"previous": 1, "revision": 2, "ports": {"p1": None}}, wait=5)
+    gone: dict[str, Any] = {}
+    for told in stream:
+        assert (told["run"], told.get("full", False)) == (first["run"], False)
+        gone |= told.get("ports", {})
+        if told.get("vpcs", {}).get("shop", {}).get("enforced") == 2:
+            break
+    assert gone == {"shop/p1": None}
