@@ -21,6 +21,7 @@ from rich.table import Table
 
 from benchmarks import change, controller, install
 from benchmarks.common import Measure
+from benchmarks.dissemination import run as dissemination
 from benchmarks.evpn import run as evpn
 from benchmarks.evpn.daemon import MissingTool
 from benchmarks.modes import ModeResult
@@ -66,11 +67,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="installs of each size and way")
     parser.add_argument("--changes", type=int, default=50, help="one-port changes of each size")
     parser.add_argument("--out", type=Path, help="also write JSON here")
+    parser.add_argument("--agents", default="500,2000", help="numbers of simulated hosts on a bus (dissemination)")
     parser.add_argument("--hosts", default="10,50", help="numbers of hosts that BGP tells (evpn)")
     parser.add_argument("--vpc-endpoints", type=int, default=40, help="endpoints of each VPC (evpn)")
     parser.add_argument("--ways", default="", help=f"which ways (evpn): {','.join(way[0] for way in evpn.WAYS)}")
     parser.add_argument(
-        "--only", default="install,change,controller", help="which measures: install, change, controller, evpn"
+        "--only",
+        default="install,change,controller",
+        help="which measures: install, change, controller, dissemination, evpn",
     )
     asked = parser.parse_args()
     only = asked.only.split(",")
@@ -86,6 +90,8 @@ def main() -> int:
         measures += change.run([int(size) for size in asked.endpoints.split(",")], asked.changes, say)
     if "controller" in only:
         measures += controller.run([int(size) for size in asked.ports.split(",")], asked.changes, say)
+    if "dissemination" in only:
+        measures += dissemination.run([int(size) for size in asked.agents.split(",")], say)
     if "evpn" in only:
         shapes = [Shape(int(hosts), endpoints_per_vpc=asked.vpc_endpoints) for hosts in asked.hosts.split(",")]
         results += evpn.run(shapes, say, ways=list(filter(None, asked.ways.split(","))))

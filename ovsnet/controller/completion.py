@@ -38,7 +38,7 @@ def placed_endpoint(name: str, new: RemoteEndpoint, old: RemoteEndpoint | None, 
 
 
 def _epoch(what: str, given: int, held: int, current: int, *, moved: bool) -> int:
-    if given and given < held:
+    if moved and given and given < held:
         message = (
             f"{what} has been placed again since: its epoch is {held}, and {given} is given. "
             f"Read it anew, and give a higher epoch or none"

@@ -133,7 +133,7 @@ class Writer:
         return Done(answer.revision)
 
 
-@pytest.mark.parametrize("seconds", [8, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.slow)])
 def test_concurrent_writers_under_kills(controller: Controller, seconds: int) -> None:
     started: dict[str, Document] = {}
     for vpc in VPCS:
