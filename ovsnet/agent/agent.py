@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from ovsnet.agent import report
 from ovsnet.agent.arrival import Arrivals, Listener
@@ -83,6 +83,16 @@ Edit = Callable[[Mapping[str, VpcState]], Iterable[Operation]]
 """Makes operations of the states that are held, by VPC."""
 
 
+class BusView(Protocol):
+    """What is known of the bus that the agent is on, if it is on one."""
+
+    def faults(self) -> tuple[str, ...]:
+        """What is wrong with the bus, in words."""
+
+    def counts(self) -> dict[str, int]:
+        """What has happened on it so far, by name."""
+
+
 class Agent:
     """One host's agent. Raises UserError when the state directory cannot be used."""
 
@@ -114,6 +124,7 @@ class Agent:
         self._saving: Counter[str] = Counter()
         self._save_due = False
         self._watchers: list[Callable[[], None]] = [self.observer.poke]
+        self.bus: BusView | None = None
         self.fault = ""
         self.refusal: UserError | None = None
         self.configured = threading.Event()

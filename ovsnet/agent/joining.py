@@ -59,4 +59,5 @@ def join(agent: Agent, config: BusConfig) -> Callable[[], None]:
 
     options = BusOptions(config.servers, agent.config.host, config.cert, config.key, config.ca)
     subscriber = Subscriber(FollowedAgent(agent), options, source=config.source, prefix=config.prefix)
+    agent.bus = subscriber
     return subscriber.start().stop

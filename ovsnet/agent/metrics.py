@@ -79,6 +79,13 @@ METRICS: tuple[Metric[Observed], ...] = (
         lambda seen: {("ovsdb",): seen.agent.ovsdb.connected, ("openflow",): seen.agent.switch.connected},
         ("to",),
     ),
+    Metric(
+        "ovsnet_agent_bus",
+        "counter",
+        "What has happened on the bus: connections, changes applied and old, gaps, hellos, what was not understood.",
+        lambda seen: {} if seen.agent.bus is None else {(what,): n for what, n in seen.agent.bus.counts().items()},
+        ("what",),
+    ),
     Metric("ovsnet_agent_event_serial", "gauge", "The serial of the last event.", lambda seen: seen.agent.events.last),
     Metric(
         "ovsnet_agent_requests",

@@ -88,6 +88,8 @@ def warnings(agent: Agent) -> list[str]:
         if vtep is not None and vtep != agent.config.vtep:
             found.append(f"VPC {name} says that this host's VTEP is {vtep}, and it is {agent.config.vtep}")
     found += [f"VPC {name} is kept down: {REASON}" for name in sorted(agent.boot.waiting)]
+    if agent.bus is not None:
+        found += agent.bus.faults()
     tunnel = agent.ovsdb.state.tunnel
     if tunnel is not None and tunnel.error:
         found.append(f"tunnel port {tunnel.name}: {tunnel.error}")

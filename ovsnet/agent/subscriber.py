@@ -118,6 +118,10 @@ class Subscriber:
         found = self.follower.faults(time.monotonic())
         return found if self.bus.connected else (*found, f"no connection to the bus: {self.bus.last_error}")
 
+    def counts(self) -> dict[str, int]:
+        """What has happened so far: connections, changes applied and old, gaps, hellos, what was not understood."""
+        return {"connections": self.bus.statistics.connections, "dropped": self.dropped, **vars(self.follower.counts)}
+
     def _receive(self, message: Incoming) -> None:
         with self._lock:
             if self._waiting + len(message.body) > MAX_WAITING:
@@ -236,7 +240,7 @@ class Subscriber:
 
     def _picture(self) -> Picture:
         picture = self.followed.picture()
-        return replace(picture, faults=(*picture.faults, *self.follower.faults(time.monotonic())))
+        return replace(picture, faults=tuple(dict.fromkeys((*picture.faults, *self.faults()))))
 
     def _report_all(self) -> None:
         self._report_at = None

@@ -115,6 +115,8 @@ def status_site(site: Site, *, as_json: bool) -> None:
         print_json(found)
     else:
         out = console()
+        for fault in found["faults"]:
+            out.print(fault, style="red", markup=False)
         for host, one in found["hosts"].items():
             good = not one["late"] and not one["reason"]
             word = "[green]in force[/green]" if good else "[red]not in force[/red]"

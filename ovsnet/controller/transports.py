@@ -71,6 +71,8 @@ def disseminate(service: Service, options: argparse.Namespace) -> Callable[[], N
         transports.append(transport)
         ends.append(end)
     feed.start(transports)
+    service.faults = lambda: tuple(fault for one in transports for fault in one.faults())
+    service.told = lambda: {name: count for one in transports for name, count in one.statistics().items()}
 
     def stop() -> None:
         feed.stop()

@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import quote
 
@@ -112,6 +112,15 @@ class Direct:
         assert self._loop is not None, "start first"
         self._loop.call_soon_threadsafe(self._enqueue, message, list(hosts))
         return True
+
+    def faults(self) -> tuple[str, ...]:
+        """None: a host that cannot be called is its own trouble."""
+        return ()
+
+    def statistics(self) -> Mapping[str, int]:
+        """What was sent to all hosts since the start."""
+        names = [one.name for one in fields(Traffic)]
+        return {name: sum(getattr(link.traffic, name) for link in self._links.values()) for name in names}
 
     def traffic(self) -> Mapping[str, Traffic]:
         """What was sent, by host."""

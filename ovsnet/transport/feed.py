@@ -65,6 +65,12 @@ class Transport(Protocol):
         Quick, from any thread.
         """
 
+    def faults(self) -> tuple[str, ...]:
+        """What is wrong with the way itself, in words."""
+
+    def statistics(self) -> Mapping[str, int]:
+        """What was sent and heard since the start, by name."""
+
     def follow(self) -> None:
         """Hosts are new, gone, or called elsewhere. Quick, from any thread."""
 

@@ -160,6 +160,11 @@ class Publisher:
         body = self._heads.encode(self.feed.wanted(host), spread)
         return self._put([(self.subjects.to_host(host, HEADS), body, None)], "heads")
 
+    def faults(self) -> tuple[str, ...]:
+        """Why nobody can be told at present, and who speaks other versions of the protocol."""
+        found = () if self.bus.connected else (f"no connection to the bus: {self.bus.last_error}",)
+        return (*found, *(f"host {host} speaks versions {spoken} only" for host, spoken in self.incompatible.items()))
+
     def statistics(self) -> dict[str, int]:
         """All counters by name, for metrics."""
         bus = {f"bus_{name}": value for name, value in vars(self.bus.statistics).items()}

@@ -117,10 +117,14 @@ class HostState(Answer, frozen=True, kw_only=True):
 
 
 class SiteStatus(Answer, frozen=True, kw_only=True):
-    """Where all hosts stand; ``converged`` if every one enforces what it should."""
+    """Where all hosts stand; ``converged`` if every one enforces what it should.
+
+    ``faults``: what is wrong with the way to all of them, such as a bus that is away.
+    """
 
     converged: bool
     hosts: dict[str, HostState]
+    faults: tuple[str, ...] = ()
 
 
 class Underlaid(Answer, frozen=True, kw_only=True):

@@ -37,12 +37,17 @@ Heads = dict[str, tuple[int, frozenset[str]]]
 
 @dataclass
 class Service:
-    """A controller as its API sees it. ``ready`` gives the reasons why calls cannot be carried out."""
+    """A controller as its API sees it. ``ready`` gives the reasons why calls cannot be carried out.
+
+    ``faults``: why hosts cannot be told, ``told``: counts of what was sent to them and what they said.
+    """
 
     core: Core
     status: Status = field(default_factory=Status)
     events: EventLog = field(default_factory=EventLog)
     ready: Callable[[], tuple[str, ...]] = tuple
+    faults: Callable[[], tuple[str, ...]] = tuple
+    told: Callable[[], Mapping[str, int]] = dict
 
     def __post_init__(self) -> None:
         """Tell commits to those who follow events."""
@@ -157,3 +162,8 @@ def seen_vpc(call: Call[Service], truth: Truth) -> VpcTruth:
     if vpc is None or not sees(principal(), vpc.meta.tenant):
         raise NotFoundError("unknown-vpc", f"there is no VPC {call.path['vpc']}")
     return vpc
+
+
+def wanted_of(truth: Truth) -> dict[str, dict[str, int]]:
+    """What every host should enforce: by host, by VPC, the revision."""
+    return {host: {vpc: truth.vpcs[vpc].live.revision for vpc in truth.host_vpcs.get(host, ())} for host in truth.hosts}

@@ -8,7 +8,7 @@ from typing import Any
 from ovsnet.controller.access import check_role, check_site, principal, sees
 from ovsnet.controller.api.answers import BatchItem, Health, HostAnswer, HostState, Readiness, SiteStatus, Underlaid
 from ovsnet.controller.api.metrics import METRICS
-from ovsnet.controller.api.service import CHANGED, READ, REFUSED, WRITE, Service, write
+from ovsnet.controller.api.service import CHANGED, READ, REFUSED, WRITE, Service, wanted_of, write
 from ovsnet.controller.errors import NotFoundError
 from ovsnet.controller.history import AuditEntry
 from ovsnet.controller.intents import (
@@ -170,12 +170,7 @@ async def get_status(call: Call[Service]) -> Reply:
 
 
 def _status(service: Service) -> SiteStatus:
-    def look(truth: Truth) -> dict[str, dict[str, int]]:
-        return {
-            host: {vpc: truth.vpcs[vpc].live.revision for vpc in truth.host_vpcs.get(host, ())} for host in truth.hosts
-        }
-
-    wanted = service.core.read(look)
+    wanted = service.core.read(wanted_of)
     hosts = {}
     for name, vpcs in sorted(wanted.items()):
         one = service.status.host(name)
@@ -183,7 +178,8 @@ def _status(service: Service) -> SiteStatus:
         hosts[name] = HostState(
             reason=one.reason, vpcs=dict(one.vpcs), late=late, faults=one.faults, misplaced=one.misplaced
         )
-    return SiteStatus(converged=not any(one.late for one in hosts.values()), hosts=hosts)
+    converged = not any(one.late for one in hosts.values())
+    return SiteStatus(converged=converged, hosts=hosts, faults=service.faults())
 
 
 @SITE.add(
