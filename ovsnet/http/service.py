@@ -115,7 +115,8 @@ def tcp_listener(text: str, tls: Tls) -> Iterator[Listener]:
             raise UserError(f"{path} cannot be read. Give PEM files with --tls-cert, --tls-key and --tls-ca")
     address, port = parse_listen(text)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
+    # With its protocol named, asyncio turns Nagle's algorithm off for what is accepted: it delays events by 40 ms.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((address, port))
