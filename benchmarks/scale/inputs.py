@@ -46,7 +46,7 @@ class Site:
     hosts_per_vpc: int = 20
     changes_per_port_day: float = 2.0
     peak: float = 10.0
-    heartbeat: float = 10.0
+    heartbeat: float = 4.0
     recovery: float = 300.0
 
     @property
