@@ -2,6 +2,7 @@
 
 python -m benchmarks [--sizes 10000,100000] [--rounds 5] [--out results.json] [--only install,change,controller]
 python -m benchmarks --only evpn [--hosts 10,50] --out benchmarks/results/bgp.json   # what docs/evpn-measured.md shows
+python -m benchmarks --only nats [--hosts 10,50] --out benchmarks/results/nats.json   # the same scenario over the bus
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from rich.table import Table
 
 from benchmarks import change, controller, install
 from benchmarks.common import Measure
+from benchmarks.dissemination import beside_bgp
 from benchmarks.dissemination import run as dissemination
 from benchmarks.evpn import run as evpn
 from benchmarks.evpn.daemon import MissingTool
@@ -74,7 +76,7 @@ def main() -> int:
     parser.add_argument(
         "--only",
         default="install,change,controller",
-        help="which measures: install, change, controller, dissemination, evpn",
+        help="which measures: install, change, controller, dissemination, evpn, nats",
     )
     asked = parser.parse_args()
     only = asked.only.split(",")
@@ -92,8 +94,10 @@ def main() -> int:
         measures += controller.run([int(size) for size in asked.ports.split(",")], asked.changes, say)
     if "dissemination" in only:
         measures += dissemination.run([int(size) for size in asked.agents.split(",")], say)
+    shapes = [Shape(int(hosts), endpoints_per_vpc=asked.vpc_endpoints) for hosts in asked.hosts.split(",")]
+    if "nats" in only:
+        results += beside_bgp.run(shapes, say)
     if "evpn" in only:
-        shapes = [Shape(int(hosts), endpoints_per_vpc=asked.vpc_endpoints) for hosts in asked.hosts.split(",")]
         results += evpn.run(shapes, say, ways=list(filter(None, asked.ways.split(","))))
     measures += [measure for result in results for measure in result.flat()]
     about = machine()

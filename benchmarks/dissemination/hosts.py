@@ -30,11 +30,17 @@ _heads = msgspec.json.Decoder(HeadsMessage).decode
 
 @dataclass
 class Tally:
-    """What all hosts have seen: by transaction the hosts that have it and when the last got it; messages and bytes."""
+    """What all hosts have seen: by transaction the hosts that have it and when the last got it; messages and bytes.
+
+    ``bytes`` are of messages with their first lines. ``endpoints``: those elsewhere in the states that hosts were told
+    whole, ``foreign``: of them in VPCs that the host has no port in.
+    """
 
     arrivals: dict[str, list[float]] = field(default_factory=dict)
     messages: dict[str, int] = field(default_factory=dict)
     bytes: dict[str, int] = field(default_factory=dict)
+    endpoints: int = 0
+    foreign: int = 0
     connected: int = 0
     hellos: int = 0
     agreeing: int = 0
@@ -74,14 +80,14 @@ class Host:
             if line.startswith((b"MSG ", b"HMSG ")):
                 words = line.split()
                 body = (await reader.readexactly(int(words[-1]) + 2))[:-2]
-                self._message(words[1].decode(), body)
+                self._message(words[1].decode(), body, len(line) + len(body) + 2)
             elif line.startswith(b"PING"):
                 writer.write(b"PONG\r\n")
 
-    def _message(self, subject: str, body: bytes) -> None:
+    def _message(self, subject: str, body: bytes, size: int) -> None:
         kind = subject.rsplit(".", 1)[1]
         self.tally.messages[kind] = self.tally.messages.get(kind, 0) + 1
-        self.tally.bytes[kind] = self.tally.bytes.get(kind, 0) + len(body)
+        self.tally.bytes[kind] = self.tally.bytes.get(kind, 0) + size
         if kind == CHANGE:
             self._change(_changes(body))
         elif kind == HEADS:
@@ -100,6 +106,7 @@ class Host:
             held = self.held.get(operation.vpc)
             if isinstance(operation, Put):
                 self.held[operation.vpc] = (operation.state, state_sum(operation.state))
+                self._count(operation.state)
             elif isinstance(operation, Patch):
                 if held is None or held[0].revision != operation.previous:
                     self._hello("gap")
@@ -112,6 +119,11 @@ class Host:
         self._report(told)
         seen = self.tally.arrivals.setdefault(message.tx, [0, 0.0])
         seen[0], seen[1] = seen[0] + 1, time.monotonic()
+
+    def _count(self, state: VpcState) -> None:
+        own = sum(port.host == self.name for port in state.ports.values())
+        self.tally.endpoints += len(state.ports) - own
+        self.tally.foreign += 0 if own else len(state.ports)
 
     def _agree(self, agrees: bool) -> None:
         self.tally.agreeing += agrees - self.agrees

@@ -44,6 +44,12 @@ class Cloud:
         """The controller's process."""
         return int((self.directory / "controller.pid").read_text())
 
+    @property
+    def bus_pid(self) -> int:
+        """The bus's process."""
+        assert self.server.process is not None
+        return self.server.process.pid
+
     def ask(self, what: str) -> Any:
         """Ask the simulated hosts."""
         self.pipe.send(what)
@@ -72,43 +78,39 @@ def run(sizes: list[int], say: Say) -> list[Measure]:
     return measures
 
 
+@dataclass
+class Made:
+    """A cloud whose hosts have all that concerns them; what declaring and catching up took, and the centre's CPU."""
+
+    cloud: Cloud
+    declared: float
+    kilobytes: float
+    seconds: float
+    cpu: float
+
+
 @contextmanager
-def _cloud(size: int, say: Say) -> Iterator[tuple[Cloud, list[Measure]]]:
+def simulated_cloud(names: list[str], declare: Callable[[Cloud], None], say: Say) -> Iterator[Made]:
+    """A controller on a bus of its own, told by ``declare``, with a simulated host for each name."""
     server = NatsServer().start()
     ours, theirs = multiprocessing.Pipe()
-    names = [f"h{number}" for number in range(size)]
     with tempfile.TemporaryDirectory(prefix="ovsnet-bench-") as name:
         directory = Path(name)
         with controller(directory, "--nats", server.url) as client:
             client.timeout = 300
-            cloud = Cloud(client, directory, server, ours, size, 0)
-            say(f"{size} hosts: declaring them, {size * VPCS_PER_HOST // HOSTS_PER_VPC} VPCs")
-            before = _memory(cloud.pid)
-            seconds = _declare(cloud, names)
-            kilobytes = (_memory(cloud.pid) - before) / cloud.ports
+            cloud = Cloud(client, directory, server, ours, len(names), 0)
+            before, started = memory_of(cloud.pid), time.monotonic()
+            declare(cloud)
+            declared, kilobytes = time.monotonic() - started, memory_of(cloud.pid) - before
             spawn = multiprocessing.get_context("spawn")
             process = spawn.Process(target=simulated.main, args=(names, server.port, theirs), daemon=True)
+            spent = cpu_of(cloud.pid) + cpu_of(cloud.bus_pid)
             process.start()
             try:
-                say(f"{size} hosts: connecting")
-                cpu = _cpu(cloud.pid)
+                say(f"{len(names)} hosts: connecting")
                 took = cloud.await_all(300)
-                told = cloud.ports * HOSTS_PER_VPC
-                size_told = cloud.ask("tally")["bytes"]["change"]
-                yield (
-                    cloud,
-                    [
-                        summary(f"{cloud.ports} ports of {size} hosts declared through the API", "s", [seconds]),
-                        summary(f"controller's memory a port, all included, {size} hosts", "KB", [kilobytes]),
-                        summary(f"{size} hosts connect and get all that concerns them", "s", [took]),
-                        summary(f"snapshots: bytes a port in them, {size} hosts", "B", [size_told / told]),
-                        summary(
-                            f"snapshots: controller's CPU a port in them, {size} hosts",
-                            "us",
-                            [1e6 * (_cpu(cloud.pid) - cpu) / told],
-                        ),
-                    ],
-                )
+                cpu = cpu_of(cloud.pid) + cpu_of(cloud.bus_pid) - spent
+                yield Made(cloud, declared, kilobytes, took, cpu)
                 ours.send("end")
                 process.join(20)
             finally:
@@ -116,9 +118,29 @@ def _cloud(size: int, say: Say) -> Iterator[tuple[Cloud, list[Measure]]]:
                 server.close()
 
 
-def _declare(cloud: Cloud, names: list[str]) -> float:
+@contextmanager
+def _cloud(size: int, say: Say) -> Iterator[tuple[Cloud, list[Measure]]]:
+    names = [f"h{number}" for number in range(size)]
+    say(f"{size} hosts: declaring them, {size * VPCS_PER_HOST // HOSTS_PER_VPC} VPCs")
+    with simulated_cloud(names, lambda cloud: _declare(cloud, names), say) as made:
+        cloud = made.cloud
+        told, size_told = cloud.ports * HOSTS_PER_VPC, cloud.ask("tally")["bytes"]["change"]
+        yield (
+            cloud,
+            [
+                summary(f"{cloud.ports} ports of {size} hosts declared through the API", "s", [made.declared]),
+                summary(
+                    f"controller's memory a port, all included, {size} hosts", "KB", [made.kilobytes / cloud.ports]
+                ),
+                summary(f"{size} hosts connect and get all that concerns them", "s", [made.seconds]),
+                summary(f"snapshots: bytes a port in them, {size} hosts", "B", [size_told / told]),
+                summary(f"snapshots: CPU of the centre a port in them, {size} hosts", "us", [1e6 * made.cpu / told]),
+            ],
+        )
+
+
+def _declare(cloud: Cloud, names: list[str]) -> None:
     """Declare hosts, VPCs with ``HOSTS_PER_VPC`` hosts each, and those that changes are measured in."""
-    started = time.monotonic()
     vteps = {name: {"vtep": f"10.{n // 62500}.{n // 250 % 250}.{n % 250 + 1}"} for n, name in enumerate(names)}
     cloud.client.apply({"version": 1, "name": "site", "hosts": vteps})
     vpcs = len(names) * VPCS_PER_HOST // HOSTS_PER_VPC
@@ -131,7 +153,6 @@ def _declare(cloud: Cloud, names: list[str]) -> float:
     for first in range(0, len(items), 500):
         cloud.client.batch(items[first : first + 500])
     cloud.ports = sum(map(len, groups.values()))
-    return time.monotonic() - started
 
 
 def _vpc(group: list[str]) -> dict[str, Any]:
@@ -142,7 +163,7 @@ def _vpc(group: list[str]) -> dict[str, Any]:
 def _idle(cloud: Cloud, say: Say) -> list[Measure]:
     """What the heads cost when nothing changes."""
     say(f"{cloud.hosts} hosts: idle")
-    before, cpu, bus = cloud.ask("tally"), _cpu(cloud.pid), _cpu(_bus_pid(cloud))
+    before, cpu, bus = cloud.ask("tally"), cpu_of(cloud.pid), cpu_of(cloud.bus_pid)
     time.sleep(IDLE)
     after = cloud.ask("tally")
     heads = after["messages"]["heads"] - before["messages"]["heads"]
@@ -152,12 +173,12 @@ def _idle(cloud: Cloud, say: Say) -> list[Measure]:
         summary(f"heads: bytes a message, {VPCS_PER_HOST} VPCs", "B", [size]),
         summary(f"heads: messages a host and second, {cloud.hosts} hosts", "/s", [rate]),
         summary(
-            f"heads: controller's CPU a message, {cloud.hosts} hosts", "us", [(_cpu(cloud.pid) - cpu) / heads * 1e6]
+            f"heads: controller's CPU a message, {cloud.hosts} hosts", "us", [(cpu_of(cloud.pid) - cpu) / heads * 1e6]
         ),
         summary(
-            f"heads: the bus's CPU a message, {cloud.hosts} hosts", "us", [(_cpu(_bus_pid(cloud)) - bus) / heads * 1e6]
+            f"heads: the bus's CPU a message, {cloud.hosts} hosts", "us", [(cpu_of(cloud.bus_pid) - bus) / heads * 1e6]
         ),
-        summary(f"memory of the bus, {cloud.hosts} hosts", "MB", [_memory(_bus_pid(cloud)) / 1000]),
+        summary(f"memory of the bus, {cloud.hosts} hosts", "MB", [memory_of(cloud.bus_pid) / 1000]),
     ]
 
 
@@ -165,7 +186,7 @@ def _changes(cloud: Cloud, interested: int, say: Say) -> list[Measure]:
     """Changes of one port in a VPC of so many hosts: to the last host, and to the answer of a call that waits."""
     say(f"{cloud.hosts} hosts: changes for {interested} of them")
     vpc, reach, answer = f"wide{interested}", [], []
-    cpu, bus, before = _cpu(cloud.pid), _cpu(_bus_pid(cloud)), cloud.ask("tally")
+    cpu, bus, before = cpu_of(cloud.pid), cpu_of(cloud.bus_pid), cloud.ask("tally")
     for number in range(CHANGES):
         begun = time.monotonic()
         done = cloud.client.put(vpc, "ports", "p0", _moved(number), wait=20)
@@ -177,7 +198,7 @@ def _changes(cloud: Cloud, interested: int, say: Say) -> list[Measure]:
             raise RuntimeError(f"{count} hosts have {done['tx']}, not {interested}")
         reach.append(1000 * (last - begun))
     after = cloud.ask("tally")
-    each, carried = (_cpu(cloud.pid) - cpu) / CHANGES, (_cpu(_bus_pid(cloud)) - bus) / CHANGES
+    each, carried = (cpu_of(cloud.pid) - cpu) / CHANGES, (cpu_of(cloud.bus_pid) - bus) / CHANGES
     told = after["messages"]["change"] - before["messages"]["change"]
     size = (after["bytes"]["change"] - before["bytes"]["change"]) / told
     where = f"{interested} of {cloud.hosts} hosts"
@@ -210,18 +231,13 @@ def _catching_up(cloud: Cloud, say: Say) -> list[Measure]:
     ]
 
 
-def _bus_pid(cloud: Cloud) -> int:
-    assert cloud.server.process is not None
-    return cloud.server.process.pid
-
-
-def _cpu(pid: int) -> float:
+def cpu_of(pid: int) -> float:
     """Seconds of CPU that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / _TICK
 
 
-def _memory(pid: int) -> float:
+def memory_of(pid: int) -> float:
     """Resident kilobytes of a process."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
