@@ -122,10 +122,6 @@ class Direct:
         names = [one.name for one in fields(Traffic)]
         return {name: sum(getattr(link.traffic, name) for link in self._links.values()) for name in names}
 
-    def traffic(self) -> Mapping[str, Traffic]:
-        """What was sent, by host."""
-        return {host: link.traffic for host, link in self._links.items()}
-
     def _enqueue(self, message: HostMessage, hosts: Iterable[str]) -> None:
         for host in hosts:
             link = self._links.get(host)

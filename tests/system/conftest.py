@@ -14,6 +14,7 @@ import pytest
 
 from ovsnet.errors import UserError
 from ovsnet.lab.lab import Lab, down
+from ovsnet.lab.topology import Transport
 from ovsnet.model import Lock, assign, load
 from ovsnet.model.types import Host, Model, Network, Port, Subnet, Vpc
 from tests.system.evidence import evidence, labs_of
@@ -69,11 +70,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @contextlib.contextmanager
-def temporary_lab(model: Model) -> Iterator[Lab]:
+def temporary_lab(model: Model, transport: Transport = "direct") -> Iterator[Lab]:
     """A lab with agents and a name that nobody else uses; it is removed at the end."""
     name = f"t{os.getpid()}-{next(_numbers)}"
     try:
-        yield Lab.up(model, name)
+        yield Lab.up(model, name, transport=transport)
     finally:
         with contextlib.suppress(UserError):
             down(name)

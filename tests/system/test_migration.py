@@ -18,7 +18,7 @@ from ovsnet.lab import frames, netns, workload
 from ovsnet.lab import host as hosts
 from ovsnet.lab.host import INTEGRATION
 from ovsnet.lab.lab import Lab
-from ovsnet.lab.topology import WorkloadSpec, marker, prefix
+from ovsnet.lab.topology import Transport, WorkloadSpec, marker, prefix
 from ovsnet.model.types import Port
 from tests.agent_kit import until
 from tests.system.conftest import Measured, loaded, temporary_lab
@@ -201,3 +201,28 @@ def ping(source: WorkloadSpec, target: WorkloadSpec) -> int:
         if code.returncode == 0:
             return 0
     return code.returncode
+
+
+@pytest.mark.parametrize("transport", ["controller", pytest.param("nats", marks=pytest.mark.slow)])
+def test_a_controller_activates_what_has_arrived(transport: Transport) -> None:
+    with temporary_lab(loaded(model_text(4)), transport=transport) as lab, lab.controller() as controller:
+        source, target = lab.port(MOVE), target_of(lab)
+        assert not controller.prepare("shop", "move", "hv2", wait=10)["late"]
+        hosts.plug(lab.host("hv2"), [target])
+        until(lambda: _bound(lab, "hv2"))
+        netns.link(source.netns, workload.INTERFACE, up=False)
+        declared = controller.get("shop", "ports", "move")["declared"]
+        assert (declared["host"], declared["moving_to"]) == ("hv1", "hv2"), "nothing was sent there yet"
+        wake(target)
+        with netns.inside(target.netns):
+            subprocess.run(["ping", "-c", "3", "-i", "0.2", "-W", "1", "10.1.0.14"], check=False, capture_output=True)
+        until(lambda: controller.get("shop", "ports", "move")["declared"]["host"] == "hv2")
+        declared = controller.get("shop", "ports", "move")["declared"]
+        assert "moving_to" not in declared and declared["epoch"] == 1
+        with netns.inside(target.netns):
+            subprocess.run(["ping", "-c", "2", "-i", "0.2", "-W", "2", "10.1.0.14"], check=True, capture_output=True)
+
+
+def _bound(lab: Lab, host: str) -> bool:
+    with lab.agent(host) as client:
+        return bool(client.port("shop", "move")["bound"])
