@@ -43,13 +43,25 @@ def write_plan(connection: Connection, plan: Plan, request: Request, now: float,
 
 
 _DONE = {"outcome": "done", "detail": ""}
+# What every change executes is made once: SQLAlchemy then knows the statements again by identity.
+_OBJECTS, _VPCS = schema.objects, schema.vpcs
+_OBJECT = (_OBJECTS.c.vpc == bindparam("v")) & (_OBJECTS.c.kind == bindparam("k")) & (_OBJECTS.c.name == bindparam("n"))
+_DROP_OBJECT = delete(_OBJECTS).where(_OBJECT)
+_ADD_OBJECT = _OBJECTS.insert()
+_RENAME_OBJECT = update(_OBJECTS).where(_OBJECT).values(owner=bindparam("o"))
+_RAISE = (
+    update(_VPCS)
+    .where((_VPCS.c.name == bindparam("n")) & (_VPCS.c.rev == bindparam("p")))
+    .values({column: bindparam(f"new_{column}") for column in ("rev", "gone", "digest", "meta")})
+)
+_ADD_HISTORY, _ADD_OUTBOX, _ADD_AUDIT = schema.history.insert(), schema.outbox.insert(), schema.audit.insert()
 
 
 def write_audit(connection: Connection, entry: AuditEntry) -> None:
     """One entry, whose id the store gives."""
     row = msgspec.structs.asdict(entry)
     del row["id"]
-    connection.execute(schema.audit.insert(), row)
+    connection.execute(_ADD_AUDIT, row)
 
 
 def _raise_revisions(connection: Connection, plan: Plan) -> None:
@@ -72,37 +84,35 @@ def _raise_revisions(connection: Connection, plan: Plan) -> None:
             except IntegrityError:
                 raise Stale([name]) from None
         else:
-            mine = (table.c.name == name) & (table.c.rev == one.previous)
-            if connection.execute(update(table).where(mine).values(**values)).rowcount != 1:
+            given = {f"new_{column}": value for column, value in values.items()} | {"n": name, "p": one.previous}
+            if connection.execute(_RAISE, given).rowcount != 1:
                 raise Stale([name])
 
 
 def _write_objects(connection: Connection, plan: VpcPlan) -> None:
-    table = schema.objects
     if plan.deleted:
         for gone in (schema.objects, schema.history, schema.outbox):
             connection.execute(delete(gone).where(gone.c.vpc == plan.name))
         return
-    mine = (table.c.vpc == plan.name) & (table.c.kind == bindparam("k")) & (table.c.name == bindparam("n"))
     going, coming = [], []
     for kind in KINDS:
         for name, body in getattr(plan.patch, kind).items():
             if plan.old(kind, name) is not None:
-                going.append({"k": kind, "n": name})
+                going.append({"v": plan.name, "k": kind, "n": name})
             if body is not None:
                 owner = _owner(plan, kind, name)
                 coming.append({"vpc": plan.name, "kind": kind, "name": name, "owner": owner, "body": encode(body)})
     if going:
-        connection.execute(delete(table).where(mine), going)
+        connection.execute(_DROP_OBJECT, going)
     if coming:
-        connection.execute(table.insert(), coming)
+        connection.execute(_ADD_OBJECT, coming)
     renamed = [
-        {"k": kind, "n": name, "o": _owner(plan, kind, name)}
+        {"v": plan.name, "k": kind, "n": name, "o": _owner(plan, kind, name)}
         for kind, name in plan.owners
         if name not in getattr(plan.patch, kind)
     ]
     if renamed:
-        connection.execute(update(table).where(mine).values(owner=bindparam("o")), renamed)
+        connection.execute(_RENAME_OBJECT, renamed)
 
 
 def _owner(plan: VpcPlan, kind: Kind, name: str) -> str | None:
@@ -125,8 +135,8 @@ def _write_history(connection: Connection, plan: VpcPlan, tx: str, who: str, now
         "forward": encode(plan.patch),
         "backward": encode(backward_of(plan)),
     }
-    connection.execute(schema.history.insert(), row)
-    connection.execute(schema.outbox.insert(), {"vpc": plan.name, "rev": plan.revision, "tx": tx})
+    connection.execute(_ADD_HISTORY, row)
+    connection.execute(_ADD_OUTBOX, {"vpc": plan.name, "rev": plan.revision, "tx": tx})
 
 
 def _write_resting(connection: Connection, plan: VpcPlan, until: float) -> None:
