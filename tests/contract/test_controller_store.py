@@ -76,12 +76,11 @@ def test_two_controllers_on_one_store_see_each_other(url: str) -> None:
     two.close()
 
 
+@pytest.mark.parametrize("url", ["postgres"], indirect=True)  # SQLite is lost only with the process
 def test_a_lost_commit_is_found_out(url: str) -> None:
     """The database dies in the commit: what the call says and what is in memory is what is in the store."""
     core = Core(Store(url), "controller")
     cloud(core)
-    if core.store.is_sqlite:
-        pytest.skip("SQLite is lost with the process")
     kill = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
     other = Store(url)
 
