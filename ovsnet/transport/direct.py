@@ -181,8 +181,9 @@ class Direct:
                         break
         finally:
             listener.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await listener
+            await asyncio.wait({listener})  # unlike awaiting it, this lets the link's own cancellation through
+            if not listener.cancelled():
+                listener.exception()  # the link's own failure is the one that is told
 
     async def _next(self, link: _Link, listener: asyncio.Future[None]) -> bool:
         """Wait for something to tell; false when it is time to look at what the host holds."""
