@@ -24,6 +24,7 @@ from benchmarks import change, controller, install
 from benchmarks.common import Measure
 from benchmarks.dissemination import beside_bgp
 from benchmarks.dissemination import run as dissemination
+from benchmarks.dissemination.cloud import WAYS
 from benchmarks.evpn import run as evpn
 from benchmarks.evpn.daemon import MissingTool
 from benchmarks.modes import ModeResult
@@ -69,14 +70,15 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="installs of each size and way")
     parser.add_argument("--changes", type=int, default=50, help="one-port changes of each size")
     parser.add_argument("--out", type=Path, help="also write JSON here")
-    parser.add_argument("--agents", default="500,2000", help="numbers of simulated hosts on a bus (dissemination)")
+    parser.add_argument("--agents", default="500,2000", help="numbers of simulated hosts (dissemination)")
+    parser.add_argument("--way", choices=WAYS, default="nats", help="how they are told (dissemination)")
     parser.add_argument("--hosts", default="10,50", help="numbers of hosts that BGP tells (evpn)")
     parser.add_argument("--vpc-endpoints", type=int, default=40, help="endpoints of each VPC (evpn)")
     parser.add_argument("--ways", default="", help=f"which ways (evpn): {','.join(way[0] for way in evpn.WAYS)}")
     parser.add_argument(
         "--only",
         default="install,change,controller",
-        help="which measures: install, change, controller, dissemination, evpn, nats",
+        help="which measures: install, change, controller, dissemination, evpn, nats, direct",
     )
     asked = parser.parse_args()
     only = asked.only.split(",")
@@ -93,10 +95,11 @@ def main() -> int:
     if "controller" in only:
         measures += controller.run([int(size) for size in asked.ports.split(",")], asked.changes, say)
     if "dissemination" in only:
-        measures += dissemination.run([int(size) for size in asked.agents.split(",")], say)
+        measures += dissemination.run([int(size) for size in asked.agents.split(",")], say, asked.way)
     shapes = [Shape(int(hosts), endpoints_per_vpc=asked.vpc_endpoints) for hosts in asked.hosts.split(",")]
-    if "nats" in only:
-        results += beside_bgp.run(shapes, say)
+    for way in WAYS:
+        if way in only:
+            results += beside_bgp.run(shapes, say, way)
     if "evpn" in only:
         results += evpn.run(shapes, say, ways=list(filter(None, asked.ways.split(","))))
     measures += [measure for result in results for measure in result.flat()]

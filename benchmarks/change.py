@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks.common import Measure, cloud_port, cloud_state, summary
+from benchmarks.common import Measure, cloud_port, cloud_state, cpu_of, memory_of, summary
 from ovsnet.model import Port
 from tests.agent_kit import AgentHost
 
 LOCAL_PORTS = 100
+STEPS = 3  # changes in a round: a port added, moved, removed
 MOST_SLOWER = 1.5  # a change at the largest size, against the smallest
 
 
@@ -22,14 +23,18 @@ def run(sizes: list[int], changes: int, say: Callable[[str], None]) -> list[Meas
     for size in sizes:
         say(f"agent with {size} endpoints")
         with _host(size) as (host, cold, restart):
+            processes = _processes(host)
+            before = sum(map(cpu_of, processes.values()))
             seconds = _changes(host, size, changes)
-            memory = {what: _memory(pid) for what, pid in _processes(host).items()}
+            cpu = 1000 * (sum(map(cpu_of, processes.values())) - before) / (STEPS * (changes + 1))
+            memory = {what: memory_of(pid) / 1000 for what, pid in processes.items()}
         ms = [1000 * one for one in seconds]
         medians.append(sorted(seconds)[len(seconds) // 2])
         measures += [
             summary(f"cold start, {size} endpoints", "s", [cold], 1.0 if size <= 10_000 else None),
             summary(f"restart, {size} endpoints, nothing to do", "s", [restart], 2.0 if size <= 33_000 else None),
             summary(f"one port changed, {size} endpoints", "ms", ms, 10.0),
+            summary(f"one port changed, CPU of the agent's processes, {size} endpoints", "ms", [cpu]),
             *(summary(f"memory of the {what} process, {size} endpoints", "MB", [mb]) for what, mb in memory.items()),
         ]
     if len(medians) > 1:
@@ -97,11 +102,3 @@ def _processes(host: AgentHost) -> dict[str, int]:
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     children = [int(child) for task in tasks for child in task.read_text().split()]
     return {"agent": pid, **{f"switch{number or ''}": child for number, child in enumerate(children)}}
-
-
-def _memory(pid: int) -> float:
-    """Resident megabytes of a process."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1000
-    return 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 import tempfile
@@ -14,6 +15,8 @@ from ovsnet.lab.ovs import OvsInstance
 from ovsnet.model import Network, Port, Subnet, VpcState, port_id
 from ovsnet.model.numbers import ip_text, mac_text
 from tests.agent_kit import HOST, VTEP
+
+_TICK = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -74,3 +77,15 @@ def cloud_state(ports: int, *, local: int, hosts: int = 100) -> VpcState:
         ports={f"p{i}": cloud_port(i, HOST if i < local else f"h{1 + i % hosts}") for i in range(ports)},
         hosts={HOST: VTEP} | {f"h{i}": ip_text(0xAC100001 + i, 32) for i in range(1, hosts + 1)},
     )
+
+
+def cpu_of(pid: int) -> float:
+    """Seconds of CPU that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def memory_of(pid: int) -> float:
+    """Resident kilobytes of a process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("VmRSS:"))

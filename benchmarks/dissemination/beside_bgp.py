@@ -1,37 +1,41 @@
-"""The scenario of the BGP benchmark over the bus: the same endpoints, the same hosts that are interested in them."""
+"""The scenario of the BGP benchmark in ovsnet's ways: the same endpoints, the same interested hosts."""
 
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import msgspec
 
 from benchmarks import modes
-from benchmarks.common import Measure, summary
-from benchmarks.dissemination.run import Cloud, Say, cpu_of, memory_of, simulated_cloud
+from benchmarks.common import Measure, cpu_of, memory_of, summary
+from benchmarks.dissemination.cloud import Cloud, Say, Way, simulated_cloud
 from benchmarks.modes import ModeResult
 from benchmarks.scenario import Scenario, Shape
 
-SOFTWARE = "ovsnet over nats-server 2.9.10"
+SOFTWARE = {"nats": "ovsnet over nats-server 2.9.10", "direct": "ovsnet by HTTP on unix sockets"}
 ROUNDS = 20
 MANY_ROUNDS = 3
 
 
-def run(shapes: list[Shape], say: Say) -> list[ModeResult]:
-    """One result for each shape."""
+def run(shapes: list[Shape], say: Say, way: Way = "nats") -> list[ModeResult]:
+    """One result for each shape. The far hosts are told too: on a bus nobody is there, called they are simulated."""
     found = []
     for shape in shapes:
-        say(f"nats: {shape.hosts} hosts, {shape.endpoints} endpoints")
+        say(f"{way}: {shape.hosts} hosts, {shape.endpoints} endpoints")
         scenario = Scenario(shape)
-        with simulated_cloud(list(scenario.hosts), lambda cloud, one=scenario: _declare(cloud, one), say) as made:
-            measures = _measures(made.cloud, scenario, made.seconds, made.cpu)
-        found.append(ModeResult("nats", shape.hosts, shape.hosts_per_vpc, shape.endpoints, SOFTWARE, tuple(measures)))
+        with simulated_cloud(
+            list(scenario.hosts), partial(_declare, scenario=scenario), say, way, scenario.far_hosts
+        ) as made:
+            measures = _measures(made.cloud, scenario, made.seconds, sum(made.cpu))
+        software = SOFTWARE[way]
+        found.append(ModeResult(way, shape.hosts, shape.hosts_per_vpc, shape.endpoints, software, tuple(measures)))
     return found
 
 
 def _declare(cloud: Cloud, scenario: Scenario) -> None:
-    vteps = {name: {"vtep": vtep} for name, vtep in scenario.vteps.items()}
-    cloud.client.apply({"version": 1, "name": "site", "hosts": vteps})
+    hosts = {name: cloud.host(name, vtep) for name, vtep in scenario.vteps.items()}
+    cloud.client.apply({"version": 1, "name": "site", "hosts": hosts})
     for vpc in scenario.vpcs:
         state = scenario.state(vpc)
         body = {"networks": msgspec.to_builtins(state.networks), "ports": msgspec.to_builtins(state.ports)}
@@ -39,8 +43,8 @@ def _declare(cloud: Cloud, scenario: Scenario) -> None:
 
 
 def _measures(cloud: Cloud, scenario: Scenario, seconds: float, cpu: float) -> list[Measure]:
-    hosts, tally = scenario.shape.hosts, cloud.ask("tally")
-    centre = (cloud.pid, cloud.bus_pid)
+    hosts, tally = scenario.shape.hosts, cloud.tally()
+    centre = cloud.centre()
     measures = [
         summary(modes.BASE_BYTES, "B", [tally["bytes"]["change"] / hosts]),
         summary(modes.BASE_ENDPOINTS, "", [tally["endpoints"] / hosts]),
@@ -54,7 +58,7 @@ def _measures(cloud: Cloud, scenario: Scenario, seconds: float, cpu: float) -> l
     for vpc, name, port in changes[:ROUNDS]:
         one.append(1000 * _until_all(cloud, {vpc: {name: port}}, scenario))
     measures += [
-        summary(modes.CHANGE_BYTES, "B", [(cloud.ask("tally")["bytes"]["change"] - before) / ROUNDS / hosts]),
+        summary(modes.CHANGE_BYTES, "B", [(cloud.tally()["bytes"]["change"] - before) / ROUNDS / hosts]),
         summary(modes.CHANGE_CPU_CENTRE, "µs", [1e6 * (sum(map(cpu_of, centre)) - spent) / ROUNDS]),
         summary(modes.ONE_SECONDS, "ms", one),
     ]
@@ -73,13 +77,13 @@ def _until_all(cloud: Cloud, groups: dict[str, dict[str, object]], scenario: Sce
     items = [
         {"op": "patch", "vpc": vpc, "body": {"ports": msgspec.to_builtins(ports)}} for vpc, ports in groups.items()
     ]
-    wanted = len({host for vpc in groups for host in scenario.interested[vpc]})
+    wanted = sum(len(scenario.interested[vpc]) for vpc in groups)
     begun = time.monotonic()
-    tx = cloud.client.batch(items)["tx"]
+    done = cloud.client.batch(items)
     while True:
-        count, last = cloud.ask(tx)
+        count, last = cloud.arrived(done)
         if count >= wanted:
             return last - begun
         if time.monotonic() - begun > 30:
-            raise RuntimeError(f"{count} of {wanted} hosts have {tx}")
+            raise RuntimeError(f"{count} of {wanted} arrivals of {done['vpcs']}")
         time.sleep(0.002)

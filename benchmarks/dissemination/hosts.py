@@ -8,17 +8,12 @@ carries more of them.
 from __future__ import annotations
 
 import asyncio
-import time
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
 import msgspec
 
-from ovsnet.model.types import VpcState
-from ovsnet.transport.changes import Patch, Put, patched
-from ovsnet.transport.digest import digest_text, patched_sum, state_sum
-from ovsnet.transport.messages import PROTOCOL, ChangeMessage, HeadsMessage, HelloMessage, ReportMessage, VpcReport
-from ovsnet.transport.operations import operations_of
+from benchmarks.dissemination.holding import GapError, Holding, Tally, answer
+from ovsnet.transport.messages import PROTOCOL, ChangeMessage, HeadsMessage, HelloMessage
 from ovsnet.transport.subjects import CHANGE, CHUNK, HEADS, HELLO, REPORT, Subjects
 
 _CONNECT = b'CONNECT {"verbose":false,"pedantic":false,"headers":true,"lang":"bench","protocol":1,"name":"%s"}\r\n'
@@ -28,32 +23,13 @@ _changes = msgspec.json.Decoder(ChangeMessage).decode
 _heads = msgspec.json.Decoder(HeadsMessage).decode
 
 
-@dataclass
-class Tally:
-    """What all hosts have seen: by transaction the hosts that have it and when the last got it; messages and bytes.
-
-    ``bytes`` are of messages with their first lines. ``endpoints``: those elsewhere in the states that hosts were told
-    whole, ``foreign``: of them in VPCs that the host has no port in.
-    """
-
-    arrivals: dict[str, list[float]] = field(default_factory=dict)
-    messages: dict[str, int] = field(default_factory=dict)
-    bytes: dict[str, int] = field(default_factory=dict)
-    endpoints: int = 0
-    foreign: int = 0
-    connected: int = 0
-    hellos: int = 0
-    agreeing: int = 0
-
-
 class Host:
     """One simulated host."""
 
     def __init__(self, name: str, port: int, tally: Tally) -> None:
         self.name, self.port, self.tally = name, port, tally
-        self.held: dict[str, tuple[VpcState, int]] = {}
-        self.serial = 0
-        self.agrees = False
+        self.holding = Holding(name, tally)
+        self.instance = ""
         self.writer: asyncio.StreamWriter | None = None
 
     async def run(self) -> None:
@@ -64,7 +40,7 @@ class Host:
             except (OSError, asyncio.IncompleteReadError, ConnectionError):
                 self.tally.connected -= self.writer is not None
                 self.writer = None
-                self._agree(False)
+                self.holding.agree(False)
             await asyncio.sleep(0.2)
 
     async def _session(self) -> None:
@@ -86,64 +62,39 @@ class Host:
 
     def _message(self, subject: str, body: bytes, size: int) -> None:
         kind = subject.rsplit(".", 1)[1]
-        self.tally.messages[kind] = self.tally.messages.get(kind, 0) + 1
-        self.tally.bytes[kind] = self.tally.bytes.get(kind, 0) + size
+        self.tally.heard(kind, size)
         if kind == CHANGE:
             self._change(_changes(body))
         elif kind == HEADS:
-            wanted = _heads(body).vpcs
-            agrees = {vpc: (one.revision, digest_text(total)) for vpc, (one, total) in self.held.items()} == wanted
-            self._agree(agrees)
-            if not agrees:
-                self._hello("heads")
+            self._compare(_heads(body))
         else:
             assert kind == CHUNK, kind
             raise RuntimeError("the benchmark's VPCs fit into one message")
 
     def _change(self, message: ChangeMessage) -> None:
-        told: dict[str, VpcReport | None] = {}
-        for operation in operations_of(message.items):
-            held = self.held.get(operation.vpc)
-            if isinstance(operation, Put):
-                self.held[operation.vpc] = (operation.state, state_sum(operation.state))
-                self._count(operation.state)
-            elif isinstance(operation, Patch):
-                if held is None or held[0].revision != operation.previous:
-                    self._hello("gap")
-                    return
-                self.held[operation.vpc] = (patched(held[0], operation), patched_sum(held[1], held[0], operation))
-            else:
-                self.held.pop(operation.vpc, None)
-            now = self.held.get(operation.vpc)
-            told[operation.vpc] = None if now is None else VpcReport(now[0].revision, now[0].revision)
-        self._report(told)
-        seen = self.tally.arrivals.setdefault(message.tx, [0, 0.0])
-        seen[0], seen[1] = seen[0] + 1, time.monotonic()
+        try:
+            told = self.holding.take(message.items)
+        except GapError:
+            self._hello("gap")
+            return
+        self._publish(REPORT, self.holding.report(told, full=self.holding.serial == 0))
 
-    def _count(self, state: VpcState) -> None:
-        own = sum(port.host == self.name for port in state.ports.values())
-        self.tally.endpoints += len(state.ports) - own
-        self.tally.foreign += 0 if own else len(state.ports)
-
-    def _agree(self, agrees: bool) -> None:
-        self.tally.agreeing += agrees - self.agrees
-        self.agrees = agrees
+    def _compare(self, heads: HeadsMessage) -> None:
+        agrees = self.holding.heads() == heads.vpcs
+        self.holding.agree(agrees)
+        if not agrees:
+            self._hello("heads")
+        elif heads.instance != self.instance:  # a publisher that was started anew knows nothing
+            self.instance = heads.instance
+            self._publish(REPORT, self.holding.report(self.holding.everything(), full=True))
 
     def _hello(self, reason: str) -> None:
         self.tally.hellos += 1
-        heads = {vpc: (one.revision, digest_text(total)) for vpc, (one, total) in self.held.items()}
         hello = HelloMessage(
             v=PROTOCOL, id=f"{self.name}-{self.tally.hellos}", host=self.name, vtep="10.0.0.1", boot="b", reason=reason,
-            source="controller", speaks=(PROTOCOL,), vpcs=heads,
+            source="controller", speaks=(PROTOCOL,), vpcs=self.holding.heads(),
         )  # fmt: skip
         self._publish(HELLO, _encode(hello))
-
-    def _report(self, vpcs: dict[str, VpcReport | None]) -> None:
-        self.serial += 1
-        report = ReportMessage(
-            v=PROTOCOL, run="bench", serial=self.serial, host=self.name, full=self.serial == 1, vpcs=vpcs
-        )
-        self._publish(REPORT, _encode(report))
 
     def _publish(self, kind: str, body: bytes) -> None:
         assert self.writer is not None
@@ -163,13 +114,6 @@ async def _main(names: list[str], port: int, pipe: Connection) -> None:
         tasks.append(asyncio.ensure_future(Host(name, port, tally).run()))
         if number % 50 == 49:
             await asyncio.sleep(0.05)
-    loop = asyncio.get_running_loop()
-    asked: asyncio.Queue[str] = asyncio.Queue()
-    loop.add_reader(pipe.fileno(), lambda: asked.put_nowait(pipe.recv()))
-    while (what := await asked.get()) != "end":
-        if what == "tally":
-            pipe.send(msgspec.to_builtins(tally))
-        else:
-            pipe.send(tally.arrivals.get(what, [0, 0.0]))
+    await answer(pipe, tally)
     for task in tasks:
         task.cancel()
