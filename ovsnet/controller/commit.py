@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ovsnet.controller.truth import OwnedHost, Plan
 from ovsnet.model.types import VpcState
-from ovsnet.transport.changes import Patch, PatchBody
+from ovsnet.transport.changes import PatchBody, patch_for
 from ovsnet.transport.fanout import VpcChange
 
 
@@ -34,8 +34,7 @@ class VpcCommit:
 
     def change(self) -> VpcChange:
         """The same as the fan-out takes it. To be called within the callback."""
-        fields = {name: getattr(self.patch, name) for name in PatchBody.__struct_fields__}
-        patch = None if self.created or self.deleted else Patch(vpc=self.name, **fields)
+        patch = None if self.created or self.deleted else patch_for(self.name, self.patch)
         state = self.state() if self.hosts_after - self.hosts_before else None
         return VpcChange(self.name, self.revision, patch, state, self.hosts_before, self.hosts_after)
 

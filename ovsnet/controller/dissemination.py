@@ -16,7 +16,7 @@ from ovsnet.controller.truth import Truth
 from ovsnet.errors import UserError
 from ovsnet.model.types import VpcState
 from ovsnet.transport.catchup import Head
-from ovsnet.transport.changes import Patch, PatchBody
+from ovsnet.transport.changes import patch_for
 from ovsnet.transport.fanout import VpcChange, fan_out
 from ovsnet.transport.feed import Transport
 from ovsnet.transport.messages import ReportMessage
@@ -142,7 +142,7 @@ class Dissemination:
         """Tell what is acknowledged and may not have been told; it is harmless if it was."""
         for tx, vpc, change in self.core.leftover():
             hosts = self._interested(vpc)
-            self._send(tx, [VpcChange(vpc, change.revision, _patch(vpc, change), None, hosts, hosts)])
+            self._send(tx, [VpcChange(vpc, change.revision, patch_for(vpc, change), None, hosts, hosts)])
 
     def _interested(self, vpc: str) -> frozenset[str]:
         def look(truth: Truth) -> frozenset[str]:
@@ -178,7 +178,3 @@ class Dissemination:
             silent = 0.0 if host.heard is None else now - host.heard
             if not host.reason and silent > SILENT_AFTER:
                 self.reachable(name, f"no report for {silent:.0f} s")
-
-
-def _patch(vpc: str, change: PatchBody) -> Patch:
-    return Patch(vpc=vpc, **{name: getattr(change, name) for name in PatchBody.__struct_fields__})

@@ -52,6 +52,11 @@ class Withdraw(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="op", 
 Operation = Put | Patch | Withdraw
 
 
+def patch_for(vpc: str, body: PatchBody) -> Patch:
+    """The change that ``body`` describes, as that of a VPC."""
+    return Patch(vpc=vpc, **{name: getattr(body, name) for name in PatchBody.__struct_fields__})
+
+
 def patched(state: VpcState, patch: PatchBody) -> VpcState:
     """The state after a change; unchanged objects are the same ones."""
     return msgspec.structs.replace(

@@ -17,7 +17,7 @@ from ovsnet.model.identity import derive_mac, port_id
 from ovsnet.model.nodes import Draft
 from ovsnet.model.report import make_problem
 from ovsnet.model.types import Network, Port, RemoteEndpoint, Subnet, VpcState
-from ovsnet.transport.changes import Operation, Patch, PatchBody, Put, patched
+from ovsnet.transport.changes import Operation, PatchBody, Put, patch_for, patched
 from ovsnet.transport.view import ConflictError
 
 Kind = Literal["networks", "subnets", "ports", "endpoints"]
@@ -221,7 +221,7 @@ def check_owner(state: VpcState, owner: str, *, adopt: bool) -> None:
 def operation(held: VpcState | None, patch: PatchBody, vpc: str, owner: str) -> Operation:
     """What a patch is to a host: the patch, or the whole state for a VPC that is new or gets another owner."""
     if held is not None and held.owner == owner:
-        return Patch(vpc=vpc, **{name: getattr(patch, name) for name in PatchBody.__struct_fields__})
+        return patch_for(vpc, patch)
     state = patched(held or new_vpc(vpc, owner), patch)
     return Put(msgspec.structs.replace(state, owner=owner))
 

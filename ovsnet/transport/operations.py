@@ -9,7 +9,7 @@ import msgspec
 from ovsnet.errors import UserError
 from ovsnet.model import VpcState, decode_state
 from ovsnet.transport.catchup import Head
-from ovsnet.transport.changes import Operation, Patch, PatchBody, Put, Withdraw
+from ovsnet.transport.changes import Operation, Patch, PatchBody, Put, Withdraw, patch_for
 from ovsnet.transport.messages import Item
 
 
@@ -52,7 +52,7 @@ def put_of(body: bytes | msgspec.Raw, vpc: str) -> Put:
 def patch_of(body: bytes | msgspec.Raw, vpc: str) -> Patch:
     """The change of a VPC. Raises msgspec.MsgspecError."""
     fields = msgspec.json.decode(body, type=PatchBody)
-    return Patch(vpc=vpc, **{name: getattr(fields, name) for name in PatchBody.__struct_fields__})
+    return patch_for(vpc, fields)
 
 
 _encode = msgspec.json.encode
