@@ -50,6 +50,8 @@ def _state(model: Model, name: str, revisions: Mapping[str, int] | int) -> VpcSt
         networks=vpc.networks,
         ports=vpc.ports,
         hosts={host: model.hosts[host].vtep for host in sorted(placed)},
+        security_groups=vpc.security_groups,
+        address_groups=vpc.address_groups,
     )
 
 
