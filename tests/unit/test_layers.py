@@ -16,7 +16,7 @@ LAYERS = (
     ("errors", "_version"),
     ("tls",),
     ("model",),
-    ("pipeline", "facts"),
+    ("pipeline", "facts", "lint"),
     ("features",),
     ("compiler",),
     ("plan", "explain"),
