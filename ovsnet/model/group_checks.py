@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from typing import NamedTuple
 
 import msgspec
@@ -25,6 +26,7 @@ from ovsnet.model.structure import BAD
 from ovsnet.model.types import AddressGroup, Port, Remote, RemoteEndpoint, Rule, SecurityGroup
 
 MAX_PRIORITY = 1000
+_USUAL = ("tcp", "udp", "sctp", "icmp", "icmpv6")
 _RANGE = re.compile(RANGE_PATTERN)
 
 Groups = Mapping[str, SecurityGroup]
@@ -140,10 +142,13 @@ class GroupChecker:
                 self.drafts.add("unknown-protocol", place, f"{protocol} is no IP protocol", values=values)
                 return False
         elif protocol is not None and protocol not in PROTOCOLS:
-            values = suggest(protocol.lower(), PROTOCOLS, "protocol")
-            if not values["suggestion"].startswith("Did"):
-                number = f"{protocol} without quotes" if protocol.isdecimal() else "the protocol's number"
-                values = {"suggestion": f"Give {number}, or a name such as tcp, udp, sctp, icmp or icmpv6."}
+            close = [
+                *get_close_matches(protocol.lower(), _USUAL, 1),
+                *get_close_matches(protocol.lower(), PROTOCOLS, 1),
+            ]
+            number = f"{protocol} without quotes" if protocol.isdecimal() else "its number"
+            usual = f"Give {number}, or a name such as {', '.join(_USUAL)}; leave it out for any."
+            values = {"suggestion": f"Did you mean {shown(close[0])}?" if close else usual}
             self.drafts.add("unknown-protocol", place, f"{shown(protocol)} is no IP protocol", values=values)
             return False
         return True
