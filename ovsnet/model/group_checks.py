@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from ovsnet.errors import Path, shown
+from ovsnet.model.addresses import parse_cidr
 from ovsnet.model.checks import Drafts, check_cidr, check_name, suggest
 from ovsnet.model.fields import RANGE_PATTERN
 from ovsnet.model.rules import (
@@ -82,7 +83,7 @@ class GroupChecker:
         if faults is None:
             faults = self._faults[groups] = tuple(list_faults(groups, self.groups))
         for fault in faults:
-            if fault.code == "unknown-group" and not self.groups_known:
+            if fault.code == "unknown-security-group" and not self.groups_known:
                 continue
             if fault.at is not None:
                 other = (*place, groups.index(groups[fault.at])) if fault.code == "duplicate-group" else None
@@ -199,7 +200,7 @@ class GroupChecker:
                 self.drafts.add("invalid-remote", path, reason)
             return remote
         if remote.group is not None and remote.group not in self.groups:
-            self._unknown("unknown-group", "security group", remote.group, self.groups, (*path, "group"))
+            self._unknown("unknown-security-group", "security group", remote.group, self.groups, (*path, "group"))
         if remote.address_group is not None and remote.address_group not in self.declared_ranges:
             what, known = remote.address_group, self.declared_ranges
             self._unknown("unknown-address-group", "address group", what, known, (*path, "address_group"))
@@ -209,8 +210,8 @@ class GroupChecker:
         return remote if cidr == remote.cidr else Remote(cidr=cidr)
 
     def _unknown(self, code: str, what: str, name: str, known: Iterable[str], place: Path) -> None:
-        collection = "security_groups" if code == "unknown-group" else "address_groups"
-        sure = self.groups_known if code == "unknown-group" else self.ranges_known
+        collection = "security_groups" if code == "unknown-security-group" else "address_groups"
+        sure = self.groups_known if code == "unknown-security-group" else self.ranges_known
         if sure:
             reason = f"there is no {what} {shown(name)} in this VPC"
             self.drafts.add(code, place, reason, values=suggest(name, list(known), collection))
@@ -236,6 +237,23 @@ class GroupChecker:
                 return
 
 
+def canonical_group(group: SecurityGroup) -> SecurityGroup:
+    """The group with its ranges in canonical text, as far as they are ranges."""
+    rules = tuple(
+        rule
+        if rule.remote is None or rule.remote.cidr is None
+        else msgspec.structs.replace(rule, remote=Remote(cidr=canonical_range(rule.remote.cidr)))
+        for rule in group.rules
+    )
+    return group if rules == group.rules else msgspec.structs.replace(group, rules=rules)
+
+
+def canonical_range(text: str) -> str:
+    """A range, or a lone address, as ``ADDRESS/LENGTH`` in canonical text; other text as it is."""
+    parsed = parse_cidr(text, bare=True)
+    return str(parsed[0]) if parsed is not None and parsed[0].first == parsed[1] else text
+
+
 def _protocol_of(rule: Rule) -> str:
     return "no protocol" if rule.protocol is None else f"protocol {rule.protocol}"
 
@@ -253,7 +271,7 @@ def list_faults(groups: tuple[str, ...], known: Groups) -> Iterator[Fault]:
             found[name] = known[name]
         else:
             reason = f"there is no security group {shown(name)} in this VPC"
-            yield Fault("unknown-group", index, reason, suggest(name, known, "security_groups"))
+            yield Fault("unknown-security-group", index, reason, suggest(name, known, "security_groups"))
         seen.add(name)
     sorts = {group.stateful: name for name, group in reversed(found.items())}
     if len(sorts) > 1:

@@ -313,7 +313,7 @@ _KINDS = (
         ("port", "allowed_address", "address_group", "state"),
     ),
     ProblemKind(
-        "unknown-group",
+        "unknown-security-group",
         "A security group that the VPC does not have",
         "Groups are those of the port's own VPC. `default` is always there, declared or built in.",
         "{suggestion}",
