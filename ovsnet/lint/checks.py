@@ -21,13 +21,23 @@ def check_vpc(scene: Scene) -> list[Found]:
         if one is not None:
             found.append(one)
             dead.add(line)
-    removed = dead | {line for line, _ in _groups_alone(scene, dead, found)}
+    found = [_with_warning(scene, one, dead) for one in found]
+    removed = dead | _groups_alone(scene, dead, found)
     _with_today(scene, removed, found)
     _contradictions(scene, removed, found)
     found += _unused(scene)
     found += _local_families(scene, removed)
     found += _open_egress(scene)
     return found
+
+
+def _with_warning(scene: Scene, one: Found, dead: set[Line]) -> Found:
+    """A finding about a rule without which its group would allow all egress says so."""
+    line = next(line for line in dead if line.path == one.path)
+    if line.rule.direction == "ingress" or not _holds_egress(scene, line, set(scene.lines[line.group]) - dead):
+        return one
+    hint = "without an egress rule the group allows all egress, unless it says 'default_egress: deny'"
+    return Found(one.code, one.path, f"{one.reason}; {hint}", one.on_key)
 
 
 def _declared(scene: Scene) -> Iterator[Line]:
@@ -103,9 +113,9 @@ def _redundant(lines: Iterable[Line], covered: Callable[[Line, set[Line]], bool]
     return gone
 
 
-def _groups_alone(scene: Scene, dead: set[Line], found: list[Found]) -> list[tuple[Line, list[Line]]]:
-    """Lines that others of the same group cover whoever is a member: each with those that cover it."""
-    result = []
+def _groups_alone(scene: Scene, dead: set[Line], found: list[Found]) -> set[Line]:
+    """The lines that others of the same group cover whoever is a member."""
+    result: set[Line] = set()
     for group in scene.vpc.security_groups:
         lines = [line for line in scene.lines[group] if line not in dead]
 
@@ -116,14 +126,22 @@ def _groups_alone(scene: Scene, dead: set[Line], found: list[Found]) -> list[tup
         for line in gone:
             by = _fewest(line, [one for one in lines if one not in gone], scene)
             same = all(one.rule.action == line.rule.action for one in by)
-            what = "matches" if len(by) == 1 else "together match"
-            reason = f"{_named(by)}, which {'come' if len(by) > 1 else 'comes'} no later, {what} all that it matches"
-            if not same:
-                actions = " and ".join(sorted({one.rule.action for one in by}))
-                reason += f": {actions} instead of {line.rule.action}"
+            reason = _covered_by(line, by) if same else _shadowed_by(by)
             found.append(Found("covered-rule" if same else "shadowed-rule", line.path, reason))
-            result.append((line, by))
+            result.add(line)
     return result
+
+
+def _covered_by(line: Line, by: Sequence[Line]) -> str:
+    verb = line.rule.action
+    return f"{_named(by)} {verb}{'s' if len(by) == 1 else ''} all that it {verb}s"
+
+
+def _shadowed_by(by: Sequence[Line]) -> str:
+    if len(by) == 1:
+        return f"{_named(by)} comes before it and {by[0].rule.action}s all that it matches"
+    actions = ", ".join(sorted({one.rule.action for one in by}))
+    return f"{_named(by)} come before it and together decide ({actions}) on all that it matches"
 
 
 def _fewest(line: Line, left: Iterable[Line], scene: Scene) -> list[Line]:
@@ -168,7 +186,7 @@ def _with_today(scene: Scene, removed: set[Line], found: list[Found]) -> None:
     used = [line for group in scene.ports_of for line in scene.lines[group] if line not in removed]
     for line in _redundant(used, covered):
         removed.add(line)
-        reason = f"on all ports of {line.group} other rules, which come no later, take all that it matches today"
+        reason = f"on all ports of {line.group} rules that come before it, or beside it, decide on all that it matches"
         found.append(Found("decided-before-today", line.path, reason))
 
 
