@@ -64,6 +64,8 @@ def model_page() -> str:
 
 def _type(member: dict[str, Any]) -> str:
     kinds = [branch for branch in member.get("anyOf", [member]) if branch.get("type") != "null"]
+    if len(kinds) > 1:
+        return " or ".join(_type(kind) for kind in kinds)
     kind = kinds[0]
     if "const" in kind or "enum" in kind:
         return " or ".join(f"`{value}`" for value in kind.get("enum", [kind.get("const")]))
