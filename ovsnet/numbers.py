@@ -128,7 +128,7 @@ class Numbers:
     ``group_bits`` and ``set_bits``: how many remote groups and how many ranges one bank has bits for.
     """
 
-    def __init__(self, group_bits: int = 64, set_bits: int = 64) -> None:
+    def __init__(self, group_bits: int = 64, set_bits: int = 96) -> None:
         self.changes = 0
         self._room = (group_bits, set_bits)
         self._policies: dict[tuple[str, Groups], int] = {}
@@ -218,6 +218,16 @@ class Numbers:
             {key for key in self._rules if key[0] != vpc},
         )
 
+    def retain_vpc(self, vpc: str, policies: Collection[Groups], groups: Collection[str]) -> None:
+        """Release all of a VPC but these policies and the rules of these groups."""
+        others = {key for key in self._policies.keys() | self._bank_of.keys() if key[0] != vpc}
+        rules = {key for key in self._rules if key[0] != vpc}
+        self.retain(others | {(vpc, policy) for policy in policies}, rules | {(vpc, group) for group in groups})
+
+    def vpcs(self) -> frozenset[str]:
+        """The VPCs that have any number."""
+        return frozenset(key[0] for key in (*self._policies, *self._bank_of, *self._rules))
+
     def retain(self, policies: Collection[tuple[str, Groups]], rules: Collection[tuple[str, str]]) -> None:
         """Release all but these: policies as (VPC, groups), rules as (VPC, group)."""
         kept = {(vpc, _policy(groups)) for vpc, groups in policies}
@@ -238,7 +248,7 @@ class Numbers:
         return Snapshot(*last, tuple(policies), tuple(rules), tuple(banks))
 
     @classmethod
-    def restore(cls, data: Snapshot, group_bits: int = 64, set_bits: int = 64) -> Numbers:
+    def restore(cls, data: Snapshot, group_bits: int = 64, set_bits: int = 96) -> Numbers:
         """The numbers that a snapshot was made of. Raises ValueError for one that contradicts itself."""
         made = cls(group_bits, set_bits)
         made._counters = _counters(data)

@@ -33,8 +33,8 @@ class Endpoint:
     move there; ``ofport`` is its OpenFlow port there (``None``: not plugged, or kept down). ``vteps`` are the tunnel
     addresses, of ``vtep_bits`` bits, of the other hosts that frames for it go to: two while it moves between two
     others, one beside ``local`` while it moves to or from this host. ``policy``, ``bank`` and ``zone`` are the numbers
-    of a secured local port's security groups (``zone`` 0: stateless ones); ``member_of`` are (bank, bits) for the groups
-    that rules here speak of and that it is in.
+    of a secured local port's security groups (``zone`` 0: stateless ones); ``members`` are its
+    addresses that rules here speak of, as (address, 32 or 128, the (bank, bits) of its groups).
     """
 
     vni: int
@@ -51,7 +51,7 @@ class Endpoint:
     policy: int = 0
     bank: int = 0
     zone: int = 0
-    member_of: tuple[tuple[int, int], ...] = ()
+    members: tuple[tuple[int, int, tuple[tuple[int, int], ...]], ...] = ()
 
     @property
     def v6_all(self) -> tuple[int, ...]:

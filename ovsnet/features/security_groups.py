@@ -30,6 +30,8 @@ from ovsnet.pipeline.template import (
 
 ALLOW, DROP, REJECT = 1, 2, 3
 """Verdicts, as in the register."""
+LOGGED = 0x10
+"""Added to a verdict that is to be logged."""
 
 INGRESS, IPV6, ALONE, LATER, JUDGED = 0x01, 0x02, 0x04, 0x08, 0x80
 """Bits of ``way``: which direction's rules count; the family; the packet's own ports and protocol count, not the
@@ -247,6 +249,85 @@ RULES = {
 """By what a rule says of protocol and ports, and by the register word that has the bit of its remote."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule as numbers, for all ports of a policy.
+
+    ``family`` is 4, 6 or 0 for both; ``protocol`` ``None`` is any; ``ports`` are (value, mask) pairs of 16 bits, none
+    for any; ``icmp`` is (type, code or ``None``). ``peer`` is the bit of the remote group (``group``) or of its range
+    (``set``) in the policy's bank, ``None`` for anybody. ``priority`` is OpenFlow's, ``number`` names it in events.
+    """
+
+    ingress: bool
+    family: int
+    protocol: int | None
+    ports: tuple[tuple[int, int], ...]
+    icmp: tuple[int, int | None] | None
+    peer: tuple[str, int] | None
+    priority: int
+    verdict: int
+    number: int
+
+
+IMPLICIT = 50
+"""OpenFlow priority of what a group allows without a rule: all egress."""
+
+
+def priority(rank: int, action: int) -> int:
+    """The OpenFlow priority of a rule of priority ``rank`` (1-1000): at a tie drop wins over reject over allow."""
+    return 100 + 3 * (1000 - rank) + {DROP: 2, REJECT: 1, ALLOW: 0}[action]
+
+
+def rule_rows(policy: int, stateful: bool, rule: Rule) -> Iterator[Row]:
+    """The rows of one rule for the ports of a policy; a stateful rule looks at connections, others at packets."""
+    if rule.protocol is None:
+        yield _rule_row("any", policy, rule)
+        return
+    own = not stateful or (rule.protocol == f.PROTO_SCTP and bool(rule.ports))
+    if own and rule.icmp is not None:
+        kind, code = rule.icmp
+        ports: tuple[tuple[int, int], ...] = ((kind << 8, 0xFF00),) if code is None else ((kind << 8 | code, 0xFFFF),)
+    else:
+        ports = rule.ports
+    if own:
+        yield from _own_rows(policy, stateful, rule, ports)
+    elif rule.icmp is not None:
+        kind, code = rule.icmp
+        yield _rule_row("type" if code is None else "code", policy, rule, type=kind, code=code or 0)
+    elif ports:
+        for value, mask in ports:
+            yield _rule_row("port" if mask == 0xFFFF else "ports", policy, rule, port=value, mask=mask)
+    else:
+        yield _rule_row("protocol", policy, rule)
+    if stateful and rule.protocol == f.PROTO_SCTP:
+        yield _rule_row("own-protocol" if not rule.ports else "protocol", policy, rule)  # the latter: related errors
+
+
+def _own_rows(policy: int, stateful: bool, rule: Rule, ports: tuple[tuple[int, int], ...]) -> Iterator[Row]:
+    if not ports:
+        yield _rule_row("own-protocol", policy, rule)
+        return
+    for value, mask in ports:
+        name = "own-port" if mask == 0xFFFF else "own-ports"
+        yield _rule_row(name, policy, rule, port=value, mask=mask, under=LATER)
+    if not stateful and rule.verdict & ~LOGGED == ALLOW:
+        yield _rule_row("own-protocol", policy, rule, way=LATER, under=LATER)
+
+
+def _rule_row(kind: str, policy: int, rule: Rule, way: int = 0, under: int = 0, **values: int) -> Row:
+    way, under = way | JUDGED | INGRESS * rule.ingress, under | JUDGED | INGRESS
+    if rule.family:
+        way, under = way | IPV6 * (rule.family == 6), under | IPV6
+    peer = ""
+    if rule.peer is not None:
+        word, bit = divmod(rule.peer[1], 32)
+        peer, values["bit"] = f"-{rule.peer[0]}{word}", 1 << bit
+    values |= {"policy": policy, "way": way, "under": under, "priority": rule.priority}
+    values |= {"proto": rule.protocol or 0, "verdict": rule.verdict, "rule": rule.number}
+    template = RULES[kind, peer]
+    return Row(template, tuple(values[param.name] for param in template.params))
+
+
 def _halves(bits: int, fields: tuple[f.RegisterField, ...]) -> tuple[int, ...]:
     return tuple(bits >> 32 * i & 0xFFFFFFFF for i in range(len(fields)))
 
@@ -279,11 +360,8 @@ def _ip_words(ip: int) -> tuple[int, int, int, int]:
 
 
 def port(ep: Endpoint, _facts: Facts) -> Iterable[Row]:
-    """The rows that say which groups a port's own addresses are in, for the rules of ports here."""
-    if not ep.member_of:
-        return ()
-    rows = [row for ip in ep.v4 for row in member_rows(ep.vni, ip, False, ep.member_of)]
-    return rows + [row for ip in ep.v6_all if ep.v6 for row in member_rows(ep.vni, ip, True, ep.member_of)]
+    """The rows that say which groups a port's addresses are in, for the rules of ports here."""
+    return [row for ip, bits, member_of in ep.members for row in member_rows(ep.vni, ip, bits == 128, member_of)]
 
 
 _STATIC = (*(template for end in _ENDS for template in _end_templates(end)), *_way_templates())
