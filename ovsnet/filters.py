@@ -6,6 +6,8 @@ speak of (``ovsnet.features.security_groups``).
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -118,7 +120,9 @@ class Filters:
         before, bits, banks = self._policies, self._bits, self._banks
         named = {group for policy in self.users for group in policy}
         self._numbers.retain_vpc(self.vpc, self.users, named)
-        self._rules = {name: self._numbers.rules(self.vpc, name, _contents(self._group(name))) for name in sorted(named)}
+        self._rules = {
+            name: self._numbers.rules(self.vpc, name, _contents(self._group(name))) for name in sorted(named)
+        }
         numbers = {policy: self._number(policy) for policy in sorted(self.users)}
         self._banks = self._numbers.banks(self.vpc)
         by_id = {bank.id: bank for bank in self._banks}
@@ -126,9 +130,7 @@ class Filters:
             policy: Numbered(number, by_id[bank], self._stateful(policy)) for policy, (number, bank) in numbers.items()
         }
         self._bits = _bits_of_groups(self._banks)
-        touched.groups = {
-            name for name in bits.keys() | self._bits.keys() if bits.get(name) != self._bits.get(name)
-        }
+        touched.groups = {name for name in bits.keys() | self._bits.keys() if bits.get(name) != self._bits.get(name)}
         touched.ranges |= [(b.id, b.set_bits) for b in banks] != [(b.id, b.set_bits) for b in self._banks]
         for policy in before.keys() | self._policies.keys():
             old, new = before.get(policy), self._policies.get(policy)
@@ -166,9 +168,7 @@ class Filters:
             sets: dict[tuple[int, int, int], int] = {}
             names: dict[tuple[int, int, int], str] = {}
             for name, bit in sorted(bank.set_bits.items()):
-                for cidr in self._cidrs(name):
-                    ip, mask, width = cidr_int(cidr)
-                    prefix = (width, ip, mask.bit_count())
+                for prefix in (prefix for cidr in self._cidrs(name) for prefix in _prefixes(cidr)):
                     sets[prefix] = sets.get(prefix, 0) | 1 << bit
                     names.setdefault(prefix, name)
             for (width, ip, length), bits in _inherited(sets).items():
@@ -245,6 +245,16 @@ def _set_name(rule: Rule) -> str | None:
     return None if cidr is None or cidr in _EVERYTHING else f"cidr:{cidr}"
 
 
+def _prefixes(cidr: str) -> Iterator[tuple[int, int, int]]:
+    """A range as (width, address, prefix length); all addresses are two halves, since a match has to have a bit."""
+    ip, mask, width = cidr_int(cidr)
+    if mask:
+        yield width, ip, mask.bit_count()
+    else:
+        yield width, 0, 1
+        yield width, 1 << width - 1, 1
+
+
 def _contents(group: SecurityGroup) -> tuple[str, ...]:
     return tuple(blake2b(_encode(rule), digest_size=8).hexdigest() for rule in group.rules)
 
@@ -270,10 +280,7 @@ def _inherited(sets: Mapping[tuple[int, int, int], int]) -> dict[tuple[int, int,
     """The bits of each prefix together with those of the prefixes around it: the longest match says all."""
     lengths = sorted({(width, length) for width, _, length in sets})
     found = {}
-    for (width, ip, length), bits in sets.items():
-        for other, shorter in lengths:
-            if other == width and shorter < length:
-                around = ip >> width - shorter << width - shorter
-                bits |= sets.get((width, around, shorter), 0)
-        found[width, ip, length] = bits
+    for (width, ip, length), own in sets.items():
+        around = [(width, ip >> width - n << width - n, n) for other, n in lengths if other == width and n < length]
+        found[width, ip, length] = functools.reduce(operator.or_, (sets.get(one, 0) for one in around), own)
     return found

@@ -20,7 +20,8 @@ from ovsnet.agent.boot import BOOT_ID_FILE, BootHold, read_boot_id
 from ovsnet.agent.observe import LocalPorts, Observer
 from ovsnet.agent.reconcile import AUDIT_EVERY, Reconciler, Status
 from ovsnet.agent.store import Store
-from ovsnet.compiler import Owned, compile_states
+from ovsnet.compiler import compile_states
+from ovsnet.desired import Owned
 from ovsnet.errors import UserError
 from ovsnet.facts import Facts
 from ovsnet.features import TEMPLATES

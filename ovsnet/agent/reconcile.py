@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ovsnet.agent.enforce import Enforcer, Hold
-from ovsnet.compiler import HOST, Delta, HostCompiler, Subject
+from ovsnet.compiler import HostCompiler
+from ovsnet.desired import HOST, Delta, Subject
 from ovsnet.facts import Facts
 from ovsnet.http.metrics import Distribution
 from ovsnet.model.types import VpcState
@@ -305,6 +306,8 @@ class Reconciler:
                     networks=operation.networks,
                     endpoints=operation.endpoints,
                     hosts=operation.hosts,
+                    security_groups=operation.security_groups,
+                    address_groups=operation.address_groups,
                 )
             else:
                 self.compiler.drop_vpc(operation.vpc)
@@ -316,7 +319,7 @@ class Reconciler:
         except Exception:
             log.exception("compiling failed; finding the VPC that is to blame")
         while True:
-            self.compiler = HostCompiler(self.compiler.host)
+            self.compiler = HostCompiler(self.compiler.host, self.compiler.numbers)
             self.compiler.set_facts(self._compiled_facts or Facts())
             culprit = self._compile_all()
             if culprit is None:

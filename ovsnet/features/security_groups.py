@@ -190,8 +190,8 @@ def _words(count: int, partial: bool) -> tuple[Match, ...]:
 
 
 _IS_V4, _IS_V6 = Match(f.WAY, 0, IPV6), Match(f.WAY, IPV6, IPV6)
-_TO_GROUPS = (*(SetField(field, field.name) for field in f.GROUPS), Goto(t.RANGES))
-_TO_SETS = (*(SetField(field, field.name) for field in f.SETS), Goto(t.RULES))
+_TO_GROUPS: tuple[Action, ...] = (*(SetField(field, field.name) for field in f.GROUPS), Goto(t.RANGES))
+_TO_SETS: tuple[Action, ...] = (*(SetField(field, field.name) for field in f.SETS), Goto(t.RULES))
 _AT = (Match(f.NET, "net"), Match(f.BANK, "bank"))
 MEMBER = _template(
     "member", t.MEMBERS, 100, (*_AT, _IS_V4, Match(f.REMOTE[3], "ip")), _TO_GROUPS, "An IPv4 address of a member.",
@@ -332,11 +332,11 @@ def _halves(bits: int, fields: tuple[f.RegisterField, ...]) -> tuple[int, ...]:
     return tuple(bits >> 32 * i & 0xFFFFFFFF for i in range(len(fields)))
 
 
-def member_rows(vni: int, ip: int, v6: bool, member_of: Iterable[tuple[int, int]]) -> Iterator[Row]:
-    """The rows that say which groups an address is in: ``member_of`` are (bank, bits)."""
+def member_rows(vni: int, ip: int, width: int, member_of: Iterable[tuple[int, int]]) -> Iterator[Row]:
+    """The rows that say which groups an address of ``width`` 32 or 128 is in: ``member_of`` are (bank, bits)."""
     for bank, bits in member_of:
         halves = _halves(bits, f.GROUPS)
-        if v6:
+        if width == 128:
             yield MEMBER_V6.row(vni, bank, *_ip_words(ip), *halves)
         else:
             yield MEMBER.row(vni, bank, ip, *halves)
@@ -344,15 +344,12 @@ def member_rows(vni: int, ip: int, v6: bool, member_of: Iterable[tuple[int, int]
 
 def range_row(bank: int, ip: int, length: int, v6: bool, bits: int) -> Row:
     """The row that says which sets an address range is in: ``length`` is its prefix's."""
-    sets, priority = _halves(bits, f.SETS), 100 + length
-    if not v6:
-        mask = 0xFFFFFFFF << 32 - length & 0xFFFFFFFF
-        values = (ip,) if length == 32 else (ip, mask)
-        return RANGE[length == 32].row(bank, *values, priority, *sets)
     count, rest = divmod(length, 32)
-    words = _ip_words(ip)[: count + bool(rest)]
     mask = (0xFFFFFFFF << 32 - rest & 0xFFFFFFFF,) if rest else ()
-    return RANGE_V6[count, bool(rest)].row(bank, *words, *mask, priority, *sets)
+    last = (100 + length, *_halves(bits, f.SETS))
+    if not v6:
+        return RANGE[not rest].row(bank, ip, *mask, *last)
+    return RANGE_V6[count, bool(rest)].row(bank, *_ip_words(ip)[: count + bool(rest)], *mask, *last)
 
 
 def _ip_words(ip: int) -> tuple[int, int, int, int]:
@@ -361,7 +358,7 @@ def _ip_words(ip: int) -> tuple[int, int, int, int]:
 
 def port(ep: Endpoint, _facts: Facts) -> Iterable[Row]:
     """The rows that say which groups a port's addresses are in, for the rules of ports here."""
-    return [row for ip, bits, member_of in ep.members for row in member_rows(ep.vni, ip, bits == 128, member_of)]
+    return [row for ip, width, member_of in ep.members for row in member_rows(ep.vni, ip, width, member_of)]
 
 
 _STATIC = (*(template for end in _ENDS for template in _end_templates(end)), *_way_templates())

@@ -18,6 +18,8 @@ LAYERS = (
     ("model",),
     ("pipeline", "facts", "numbers"),
     ("features",),
+    ("desired",),
+    ("filters", "members"),
     ("compiler",),
     ("plan", "explain"),
     ("library",),
