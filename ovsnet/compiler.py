@@ -14,6 +14,7 @@ from ovsnet.facts import Facts
 from ovsnet.features import FEATURES, Endpoint, SourceAddress
 from ovsnet.model.numbers import cidr_int, ip_int, link_local, mac_int
 from ovsnet.model.types import Network, Port, RemoteEndpoint, VpcState
+from ovsnet.numbers import Numbers
 from ovsnet.pipeline.template import Key, Row
 
 T = TypeVar("T")
@@ -107,10 +108,14 @@ class _Vpc:
 
 
 class HostCompiler:
-    """Compiles for one host: feed it states, changes and facts, then ask ``update`` for the difference."""
+    """Compiles for one host: feed it states, changes and facts, then ask ``update`` for the difference.
 
-    def __init__(self, host: str) -> None:
+    ``numbers`` are those that names have in flows; left out, they begin anew.
+    """
+
+    def __init__(self, host: str, numbers: Numbers | None = None) -> None:
         self.host = host
+        self.numbers = numbers or Numbers()
         self.facts = Facts()
         self.desired = Desired()
         self._vpcs: dict[str, _Vpc] = {}
