@@ -58,6 +58,7 @@ class HostCompiler:
         self._rows: dict[Subject, dict[Key, Owned]] = {}
         self._ports_by_iface: dict[str, Subject] = {}
         self._dirty: dict[Subject, None] = {HOST: None}
+        self._first = True
 
     @property
     def vpcs(self) -> tuple[str, ...]:
@@ -133,6 +134,9 @@ class HostCompiler:
         """Recompute what was touched; returns the difference to the flows before, which ``desired`` now has."""
         gone: dict[Key, Owned] = {}
         new: dict[Key, Owned] = {}
+        if self._first:
+            self.numbers.retain_vpcs(self._vpcs)
+            self._first = False
         for name in sorted(self._unsettled):
             self._settle(name)
         self._unsettled = set()

@@ -13,9 +13,14 @@ from types import MappingProxyType
 
 import msgspec
 
+from ovsnet.pipeline import fields
+
 POLICY_NUMBERS = RULE_NUMBERS = (1 << 32) - 1
 BANK_NUMBERS = (1 << 16) - 1
 """The highest number of each kind; 0 stands for none."""
+
+GROUP_BITS, SET_BITS = 32 * len(fields.GROUPS), 32 * len(fields.SETS)
+"""How many remote groups and how many ranges a bank has bits for."""
 
 Groups = tuple[str, ...]
 """The groups of a policy, sorted, none twice."""
@@ -128,7 +133,7 @@ class Numbers:
     ``group_bits`` and ``set_bits``: how many remote groups and how many ranges one bank has bits for.
     """
 
-    def __init__(self, group_bits: int = 64, set_bits: int = 96) -> None:
+    def __init__(self, group_bits: int = GROUP_BITS, set_bits: int = SET_BITS) -> None:
         self.changes = 0
         self._room = (group_bits, set_bits)
         self._policies: dict[tuple[str, Groups], int] = {}
@@ -224,9 +229,10 @@ class Numbers:
         rules = {key for key in self._rules if key[0] != vpc}
         self.retain(others | {(vpc, policy) for policy in policies}, rules | {(vpc, group) for group in groups})
 
-    def vpcs(self) -> frozenset[str]:
-        """The VPCs that have any number."""
-        return frozenset(key[0] for key in (*self._policies, *self._bank_of, *self._rules))
+    def retain_vpcs(self, vpcs: Collection[str]) -> None:
+        """Release all of other VPCs: those that went while nobody was here to say so."""
+        for vpc in {key[0] for key in (*self._policies, *self._bank_of, *self._rules)}.difference(vpcs):
+            self.release_vpc(vpc)
 
     def retain(self, policies: Collection[tuple[str, Groups]], rules: Collection[tuple[str, str]]) -> None:
         """Release all but these: policies as (VPC, groups), rules as (VPC, group)."""
@@ -241,14 +247,14 @@ class Numbers:
         policies = (PolicyNumber(vpc, groups, number) for (vpc, groups), number in sorted(self._policies.items()))
         rules = (RuleNumbers(vpc, group, given) for (vpc, group), given in sorted(self._rules.items()))
         banks = (
-            BankNumbers(bank.vpc, number, dict(bank.bits[0]), dict(bank.bits[1]), _users(bank))
-            for number, bank in sorted(self._banks.items())
+            BankNumbers(one.vpc, number, dict(one.bits[0]), dict(one.bits[1]), _users(one))
+            for number, one in sorted(self._banks.items())
         )
-        last = [counter.last for counter in self._counters]
-        return Snapshot(*last, tuple(policies), tuple(rules), tuple(banks))
+        policy, rule, bank = (counter.last for counter in self._counters)
+        return Snapshot(policy, rule, bank, tuple(policies), tuple(rules), tuple(banks))
 
     @classmethod
-    def restore(cls, data: Snapshot, group_bits: int = 64, set_bits: int = 96) -> Numbers:
+    def restore(cls, data: Snapshot, group_bits: int = GROUP_BITS, set_bits: int = SET_BITS) -> Numbers:
         """The numbers that a snapshot was made of. Raises ValueError for one that contradicts itself."""
         made = cls(group_bits, set_bits)
         made._counters = _counters(data)

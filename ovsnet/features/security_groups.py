@@ -40,9 +40,6 @@ connection's; a later fragment, which has no ports; always set."""
 ND_AND_MLD = (130, 131, 132, 133, 134, 135, 136, 137, 143)
 """ICMPv6 types that are not subject to groups: neighbour discovery (RFC 4861), multicast listeners (RFC 3810)."""
 
-GROUP_BITS, SET_BITS = 32 * len(f.GROUPS), 32 * len(f.SETS)
-"""How many remote groups, and how many ranges and address groups, one bank has bits for."""
-
 _FAMILIES = {"": Match(f.ETH_TYPE, f.ETH_IPV4), "-v6": Match(f.ETH_TYPE, f.ETH_IPV6)}
 
 

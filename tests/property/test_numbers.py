@@ -200,5 +200,5 @@ def test_retain_releases_the_rest() -> None:
     ],
 )
 def test_a_snapshot_that_contradicts_itself_is_refused(damage: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"twice|stands for|order|nobody|last number|bits of bank"):
         Numbers.restore(msgspec.convert(damage, Snapshot))
