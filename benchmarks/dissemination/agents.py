@@ -81,12 +81,12 @@ class AgentApi:
         except GapError:
             return response(409, b'{"code":"revision-gap"}')
         for stream in self.streams:
-            stream.write(_event(self.holding.report(told, full=False)))
+            stream.write(event(self.holding.report(told, full=False)))
         return response(200, b'{"changed":true}')
 
     async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
-        writer.write(_event(self.holding.report(self.holding.everything(), full=True)))
+        writer.write(event(self.holding.report(self.holding.everything(), full=True)))
         self.streams.add(writer)
         self.tally.connected += 1
         ended = asyncio.ensure_future(reader.read())
@@ -106,7 +106,8 @@ def response(status: int, body: bytes) -> bytes:
     return head % (status, len(body)) + body
 
 
-def _event(report: bytes) -> bytes:
+def event(report: bytes) -> bytes:
+    """A report as it stands in the stream."""
     return b"event: report\ndata: %s\n\n" % report
 
 
