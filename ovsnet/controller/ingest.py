@@ -17,7 +17,7 @@ from ovsnet.errors import UserError
 from ovsnet.http.problems import ProblemDocument, problem
 from ovsnet.model.checks import NAME
 from ovsnet.pki.tokens import Principal
-from ovsnet.transport.messages import Item
+from ovsnet.transport.messages import RequestItem
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Ingest:
             return msgspec.json.encode(problem_of_error(exc) or _defect(exc))
 
     def _carry_out(self, caller: Principal, body: bytes) -> IngestAnswer:
-        items = msgspec.json.decode(body, type=list[Item])
+        items = msgspec.json.decode(body, type=list[RequestItem])
         _, revisions = self._core.read(lambda truth: batch_edits(truth, items, caller.name))
 
         def build(truth: Truth) -> Request:

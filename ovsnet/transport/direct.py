@@ -21,7 +21,15 @@ import msgspec
 from ovsnet.transport.catchup import Head, lacks
 from ovsnet.transport.doubts import Doubts
 from ovsnet.transport.feed import Feed, HostMessage
-from ovsnet.transport.messages import MalformedError, ReportMessage, UnknownVersionError, decode
+from ovsnet.transport.messages import (
+    HEADER,
+    PROTOCOL,
+    MalformedError,
+    ReportMessage,
+    UnknownVersionError,
+    decode,
+    incompatible,
+)
 from ovsnet.transport.operations import begin_anew, withdraw_item
 
 log = logging.getLogger(__name__)
@@ -47,7 +55,13 @@ OUT_OF_STEP = frozenset({"revision-gap", "stale-revision", "unknown-vpc", "revis
 
 
 class RefusedError(Exception):
-    """A host refuses what it is told, or cannot take it."""
+    """A host refuses what it is told, or cannot take it, or speaks no version of the protocol that is known here."""
+
+
+class _Spoken(msgspec.Struct, frozen=True):
+    """What is needed of a host's answer about itself before anything else is said."""
+
+    protocols: tuple[int, ...] = ()
 
 
 @dataclass
@@ -157,6 +171,7 @@ class Direct:
             except Exception:
                 log.exception("the link to host %s failed; it begins anew", link.host)
                 self.feed.reachable(link.host, "the link failed; the controller's log says why")
+            link.queue.clear()  # the next try begins with what the host lacks
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(longest, pause * 2)
 
@@ -169,13 +184,18 @@ class Direct:
         else:
             connector, base = aiohttp.TCPConnector(ssl=self.tls or True, socket_factory=_socket), link.address
         async with aiohttp.ClientSession(
-            base, connector=connector, timeout=timeout, read_bufsize=LONGEST_EVENT
+            base,
+            connector=connector,
+            timeout=timeout,
+            read_bufsize=LONGEST_EVENT,
+            headers={HEADER: str(PROTOCOL)},
         ) as session:
             yield session
 
     async def _serve(self, link: _Link, session: aiohttp.ClientSession) -> None:
         """Keep one host in step until something fails."""
         link.doubts = Doubts()
+        await self._meet(link, session)
         listener = asyncio.ensure_future(self._listen(link, session))
         try:
             confirmed = False
@@ -192,6 +212,15 @@ class Direct:
             await asyncio.wait({listener})  # unlike awaiting it, this lets the link's own cancellation through
             if not listener.cancelled():
                 listener.exception()  # the link's own failure is the one that is told
+
+    async def _meet(self, link: _Link, session: aiohttp.ClientSession) -> None:
+        """Raises RefusedError unless the host speaks this version of the protocol; nothing is told until then."""
+        async with session.get("/v1/host", server_hostname=link.host) as response:
+            body = await response.read()
+            if response.status != 200:
+                raise RefusedError(_reason(body, response.status))
+        if reason := incompatible(msgspec.json.decode(body, type=_Spoken).protocols):
+            raise RefusedError(reason)
 
     async def _next(self, link: _Link, listener: asyncio.Future[None]) -> bool:
         """Wait for something to tell; false when it is time to look at what the host holds."""

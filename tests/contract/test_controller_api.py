@@ -14,6 +14,7 @@ import pytest
 
 from ovsnet.controller.client import ControllerClient
 from ovsnet.http.client import ServiceError
+from ovsnet.transport.messages import HEADER, PROTOCOL
 from tests.controller_kit import controller
 
 WEB = {"subnets": [{"cidr": "10.1.0.0/24"}]}
@@ -179,3 +180,38 @@ def test_what_was_answered_survives_a_kill(tmp_path: Path) -> None:
         os.kill(int((tmp_path / "controller.pid").read_text()), signal.SIGKILL)
     with controller(tmp_path) as client:
         assert client.vpc("shop") == held
+
+
+LATER: dict[str, tuple[str, str, Any]] = {
+    "a model": ("POST", "/v1/apply", {"version": 1, "name": "m", "later": 1}),
+    "a VPC": ("PUT", "/v1/vpcs/shop", {"later": 1}),
+    "a host": ("PUT", "/v1/hosts/h1", {"vtep": "10.0.0.99", "later": 1}),
+    "the underlay": ("PUT", "/v1/underlay", {"mtu": 9000, "later": 1}),
+    "a batch's item": ("POST", "/v1/batch", [{"op": "delete", "vpc": "shop", "later": 1}]),
+    "a batch's change": ("POST", "/v1/batch", [{"op": "patch", "vpc": "shop", "body": {"later": 1}}]),
+    "a placement": ("POST", "/v1/placements", [{"port": "shop/a", "host": None, "later": 1}]),
+    "a workload": ("PUT", "/v1/workloads/vm", {"nics": [], "later": 1}),
+    "a port": ("PUT", "/v1/vpcs/shop/ports/a", {"network": "web", "later": 1}),
+    "prepare": ("POST", "/v1/vpcs/shop/ports/a/prepare", {"host": "h2", "later": 1}),
+    "rollback": ("POST", "/v1/vpcs/shop/rollback", {"revision": 1, "later": 1}),
+}
+"""Requests of a client of a later version: each with a field that this controller does not know."""
+
+
+@pytest.mark.parametrize("what", LATER)
+def test_what_it_does_not_know_in_a_request_is_refused(client: ControllerClient, what: str) -> None:
+    client.put("shop", "ports", "a", {"network": "web", "host": "h1"})
+    before = (client.vpcs(), client.hosts())
+    found = refused(lambda: client.call(*LATER[what]))
+    assert found.status == 422
+    assert "later" in str(found)
+    assert (client.vpcs(), client.hosts()) == before
+
+
+def test_a_request_in_a_version_that_it_does_not_speak_is_refused(client: ControllerClient) -> None:
+    later = {HEADER: str(PROTOCOL + 1)}
+    for method, path in (("GET", "/v1/vpcs"), ("DELETE", "/v1/vpcs/shop")):
+        found = refused(lambda method=method, path=path: client.call(method, path, headers=later))
+        assert (found.status, found.code) == (400, "unknown-protocol")
+    assert "shop" in client.vpcs()
+    assert client.call("GET", "/v1/vpcs", headers={HEADER: str(PROTOCOL)}) == client.vpcs()
