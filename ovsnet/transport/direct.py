@@ -18,6 +18,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
+from ovsnet.log import about
 from ovsnet.transport.catchup import Head, lacks
 from ovsnet.transport.doubts import Doubts
 from ovsnet.transport.feed import Feed, HostMessage
@@ -169,7 +170,7 @@ class Direct:
                 if not isinstance(exc, RefusedError) and link.doubts.told:
                     pause = shortest
             except Exception:
-                log.exception("the link to host %s failed; it begins anew", link.host)
+                log.exception("the link to host %s failed; it begins anew", link.host, extra=about(host=link.host))
                 self.feed.reachable(link.host, "the link failed; the controller's log says why")
             link.queue.clear()  # the next try begins with what the host lacks
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
@@ -323,10 +324,12 @@ class Direct:
         try:
             report: ReportMessage = decode(body, ReportMessage)
         except (MalformedError, UnknownVersionError) as exc:
-            log.warning("host %s: a report that is not understood: %s", link.host, exc)
+            log.warning("host %s: a report that is not understood: %s", link.host, exc, extra=about(host=link.host))
             return
         if report.host != link.host:
-            log.warning("host %s reports in the name of %s: ignored", link.host, report.host)
+            log.warning(
+                "host %s reports in the name of %s: ignored", link.host, report.host, extra=about(host=link.host)
+            )
             return
         self.feed.reported(report)
         link.doubts.report(report.vpcs, time.monotonic(), full=report.full)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ovsnet.log import about
 from ovsnet.model.types import VpcState
 from ovsnet.transport.bus import Bus, BusOptions, Incoming
 from ovsnet.transport.catchup import Head, lacks
@@ -211,15 +212,17 @@ class Publisher:
             if kind is HelloMessage:
                 self._differs(host, (exc.version,))
             else:
-                log.warning("host %s: %s", host, exc)
+                log.warning("host %s: %s", host, exc, extra=about(host=host))
         except MalformedError as exc:
             self._count("malformed")
-            log.warning("host %s: malformed message on %s: %s", host, message.subject, exc)
+            log.warning("host %s: malformed message on %s: %s", host, message.subject, exc, extra=about(host=host))
         else:
             if decoded.host == host:
                 return decoded
             self._count("malformed")
-            log.warning("host %s: a message that says it is from %s is ignored", host, decoded.host)
+            log.warning(
+                "host %s: a message that says it is from %s is ignored", host, decoded.host, extra=about(host=host)
+            )
         return None
 
     def _greeted(self, hello: HelloMessage) -> None:

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from ovsnet.controller.client import ControllerClient
 from ovsnet.http.client import ServiceError
 from ovsnet.transport.messages import HEADER, PROTOCOL
+from tests.agent_kit import until
 from tests.controller_kit import controller
 
 WEB = {"subnets": [{"cidr": "10.1.0.0/24"}]}
@@ -215,3 +217,13 @@ def test_a_request_in_a_version_that_it_does_not_speak_is_refused(client: Contro
         assert (found.status, found.code) == (400, "unknown-protocol")
     assert "shop" in client.vpcs()
     assert client.call("GET", "/v1/vpcs", headers={HEADER: str(PROTOCOL)}) == client.vpcs()
+
+
+def test_log_lines_name_what_they_are_about(tmp_path: Path) -> None:
+    with controller(tmp_path, "--direct", "--log-json") as client:
+        client.put_host("h1", {"vtep": "10.0.0.1", "agent": f"unix:{tmp_path / 'nobody.sock'}"})
+        until(lambda: "out of contact" in (tmp_path / "log").read_text())
+    lines = [msgspec.json.decode(line) for line in (tmp_path / "log").read_text().splitlines()]
+    gone = [line for line in lines if "out of contact" in line["message"]]
+    assert {(line["host"], line["object"]) for line in gone} == {("h1", "hosts.h1")}
+    assert not any("host" in line or "vpc" in line for line in lines if "serving" in line["message"])

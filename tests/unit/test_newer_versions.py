@@ -12,7 +12,7 @@ from tests.agent_kit import state
 
 def test_a_state_of_a_later_version_is_read_without_what_is_not_known() -> None:
     held = state()
-    told = msgspec.to_builtins(held)
+    told = msgspec.json.decode(msgspec.json.encode(held))
     told["later"] = {"a": 1}
     told["ports"]["p1"]["later"] = [1]
     told["networks"]["n"]["subnets"][0]["later"] = "x"
