@@ -227,3 +227,11 @@ def test_log_lines_name_what_they_are_about(tmp_path: Path) -> None:
     gone = [line for line in lines if "out of contact" in line["message"]]
     assert {(line["host"], line["object"]) for line in gone} == {("h1", "hosts.h1")}
     assert not any("host" in line or "vpc" in line for line in lines if "serving" in line["message"])
+
+
+def test_a_host_that_could_not_be_called_is_refused(client: ControllerClient) -> None:
+    before = client.hosts()
+    found = refused(lambda: client.put_host("h9", {"vtep": "10.0.0.9", "agent": "http://10.0.0.9"}))
+    assert found.status == 422
+    assert [(one["code"], one["path"]) for one in found.problem["problems"]] == [("invalid-agent", "hosts.h9.agent")]
+    assert client.hosts() == before
