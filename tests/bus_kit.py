@@ -55,7 +55,7 @@ class Truth:
             messages = self._take(msgspec.structs.replace(before, revision=max(before.revision, above) + 1))
         self.on_raise(messages)
 
-    def reachable(self, host: str, reason: str) -> None:
+    def reachable(self, host: str, reason: str, *, refused: bool = False) -> None:
         self.reasons[host] = reason
 
     def reported(self, report: ReportMessage) -> None:

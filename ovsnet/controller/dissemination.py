@@ -115,12 +115,12 @@ class Dissemination:
                 vpc, _, name = port.partition("/")
                 self._moves.submit(self._arrived, vpc, name, report.host)
 
-    def reachable(self, host: str, reason: str) -> None:
+    def reachable(self, host: str, reason: str, *, refused: bool = False) -> None:
         """Whether a host is in contact."""
         before = self.status.host(host).reason
         if reason and reason != before:
             log.warning("host %s is out of contact: %s", host, reason, extra=about(host=host))
-        self.status.reachable(host, reason)
+        self.status.reachable(host, reason, refused=refused)
 
     def _arrived(self, vpc: str, port: str, host: str) -> None:
         try:

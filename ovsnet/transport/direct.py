@@ -166,8 +166,9 @@ class Direct:
                     await self._serve(link, session)
             except (aiohttp.ClientError, OSError, TimeoutError, RefusedError, msgspec.MsgspecError) as exc:
                 link.traffic.failures += 1
-                self.feed.reachable(link.host, f"{exc}" or type(exc).__name__)
-                if not isinstance(exc, RefusedError) and link.doubts.told:
+                refused = isinstance(exc, RefusedError)
+                self.feed.reachable(link.host, f"{exc}" or type(exc).__name__, refused=refused)
+                if not refused and link.doubts.told:
                     pause = shortest
             except Exception:
                 log.exception("the link to host %s failed; it begins anew", link.host, extra=about(host=link.host))

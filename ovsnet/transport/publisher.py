@@ -259,7 +259,7 @@ class Publisher:
     def _differs(self, host: str, spoken: tuple[int, ...]) -> None:
         """Nothing can be told to a host: it says hello in these versions of the protocol only."""
         self.incompatible[host] = spoken
-        self._guarded(self.feed.reachable, host, incompatible(spoken))
+        self._guarded(lambda: self.feed.reachable(host, incompatible(spoken), refused=True))
 
     def _reported(self, message: Incoming, host: str) -> None:
         report = self._decoded(message, host, ReportMessage)

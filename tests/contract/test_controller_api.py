@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import http.client
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +17,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from benchmarks.dissemination.agents import AgentApi
+from benchmarks.dissemination.holding import Tally
 from ovsnet.controller.client import ControllerClient
 from ovsnet.http.client import ServiceError
 from ovsnet.transport.messages import HEADER, PROTOCOL
@@ -235,3 +241,45 @@ def test_a_host_that_could_not_be_called_is_refused(client: ControllerClient) ->
     assert found.status == 422
     assert [(one["code"], one["path"]) for one in found.problem["problems"]] == [("invalid-agent", "hosts.h9.agent")]
     assert client.hosts() == before
+
+
+def test_contact_with_a_host_is_an_event(tmp_path: Path) -> None:
+    """Nobody there, one that speaks the next version only, one of today's, and nobody again."""
+    with controller(tmp_path, "--direct") as client:
+        since = client_serial(client)
+        client.put_host("h1", {"vtep": "10.0.0.1", "agent": f"unix:{tmp_path / 'h1.sock'}"})
+        events = (data for _, kind, data in ControllerClient(client.address).follow(since) if kind == "host")
+        assert next(events)["state"] == "lost"
+        asyncio.run(_live_and_die(tmp_path / "h1.sock", events))
+
+
+async def _live_and_die(path: Path, events: Iterator[Any]) -> None:
+    """Be h1 for a while."""
+
+    async def told() -> tuple[str, str]:
+        event = await asyncio.wait_for(asyncio.to_thread(lambda: next(events)), 10)
+        assert event["host"] == "h1"
+        return event["state"], event["reason"]
+
+    api = AgentApi("h1", Tally())
+    api.protocols = (PROTOCOL + 1,)
+    server = await api.serve(path)
+    state, reason = await told()
+    assert (state, "no common version" in reason) == ("refused", True)
+    api.protocols = (PROTOCOL,)
+    assert await told() == ("back", "")
+    server.close()
+    for stream in api.streams:
+        stream.close()
+    state, reason = await told()
+    assert state == "lost"
+    assert reason
+
+
+def client_serial(client: ControllerClient) -> int:
+    """The serial of the last event."""
+    with contextlib.closing(http.client.HTTPConnection("localhost")) as connection:
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(client.address)
+        connection.request("GET", "/v1/events")
+        return int(connection.getresponse().readline().split()[-1])

@@ -54,7 +54,7 @@ class Feed:
     def reported(self, report: ReportMessage) -> None:
         """Of no concern here."""
 
-    def reachable(self, host: str, reason: str) -> None:
+    def reachable(self, host: str, reason: str, *, refused: bool = False) -> None:
         """Of no concern here."""
 
 

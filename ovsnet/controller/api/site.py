@@ -33,6 +33,10 @@ from ovsnet.transport.workloads import Workload
 SITE: Endpoints[Service] = Endpoints()
 _WRITE: dict[str, Any] = {"query": WRITE, "answers": CHANGED, "problems": REFUSED}
 _TELLS = (401, 403)
+_EVENTS = (
+    "Events. `commit`: `tx`, `vpcs` with their revisions (`null`: gone), `hosts` that are declared (true) or gone. "
+    "`host`: its name, `state` `back`, `lost` or `refused` (it answers, and cannot be told), and the `reason`."
+)
 _BEFORE = number("before", "Only entries with a lower id than this.")
 _LIMIT = number("limit", "At most so many, 100 when left out, and never more than 1000.")
 
@@ -204,7 +208,7 @@ async def get_audit(call: Call[Service]) -> Reply:
     "GET",
     "/v1/events",
     query=(stream.SINCE,),
-    answers=(Answer(200, "Events.", media=stream.MEDIA_TYPE),),
+    answers=(Answer(200, _EVENTS, media=stream.MEDIA_TYPE),),
     problems=_TELLS,
 )
 async def get_events(call: Call[Service]) -> Reply:
