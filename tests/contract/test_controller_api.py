@@ -283,3 +283,18 @@ def client_serial(client: ControllerClient) -> int:
         connection.sock.connect(client.address)
         connection.request("GET", "/v1/events")
         return int(connection.getresponse().readline().split()[-1])
+
+
+def test_two_controllers_on_one_store(tmp_path: Path) -> None:
+    """What the other one has taken is a conflict, which names who has it."""
+    first, second = tmp_path / "one", tmp_path / "two"
+    first.mkdir()
+    second.mkdir()
+    (second / "c.db").symlink_to(first / "c.db")
+    with controller(first) as one, controller(second) as two:
+        one.put("shop", "networks", "web", {**WEB, "vni": 5001})
+        found = refused(lambda: two.put("bank", "networks", "web", {**WEB, "vni": 5001}))
+        assert (found.status, found.code) == (409, "taken")
+        assert "5001 is already the VNI of vpcs.shop.networks.web" in str(found)
+        assert [one["path"] for one in found.problem["problems"]] == ["vpcs.bank.networks.web.vni"]
+        assert two.put("bank", "networks", "web", WEB)["assigned"]["networks"] == {"bank/web": 10000}
