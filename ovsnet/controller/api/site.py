@@ -15,6 +15,7 @@ from ovsnet.controller.intents import (
     Placement,
     apply_edits,
     batch_edits,
+    decode_batch,
     model_of,
     placement_edits,
     workload_edits,
@@ -85,9 +86,9 @@ async def apply(call: Call[Service]) -> Reply:
 @SITE.add("POST", "/v1/batch", body=list[BatchItem], **_WRITE)
 async def batch(call: Call[Service]) -> Reply:
     """Several VPCs in one transaction: put, patch or delete, all or none."""
-    items, owner = call.decode(list[RequestItem]), call.query["owner"] or principal().name
-    _, revisions = await asyncio.to_thread(call.subject.core.read, lambda truth: batch_edits(truth, items, owner))
-    return await write(call, lambda truth: batch_edits(truth, items, owner)[0], if_match=revisions)
+    asked = await asyncio.to_thread(lambda: decode_batch(call.decode(list[RequestItem])))
+    owner = call.query["owner"] or principal().name
+    return await write(call, lambda truth: batch_edits(truth, asked, owner), if_match=asked.revisions)
 
 
 @SITE.add("POST", "/v1/placements", body=list[Placement], **_WRITE)
