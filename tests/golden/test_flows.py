@@ -59,7 +59,10 @@ def test_flows_to_an_endpoint() -> None:
 def test_flows_of_every_host() -> None:
     """What a host has that holds nothing yet."""
     flows = sorted(compile_states([], "hv1", Facts()), key=lambda f: (f.row.template.table.id, -f.row.priority))
-    held(HERE / "every-host.txt", "".join(f"{f.row.template.name} | {ovsnet.flow_text(f.row)}\n" for f in flows))
+    held(
+        HERE / "every-host.txt",
+        "".join(f"{f.subject} | {f.row.template.name} | {ovsnet.flow_text(f.row)}\n" for f in flows),
+    )
 
 
 def held(golden: Path, text: str) -> None:
