@@ -12,20 +12,25 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from ovsnet.agent import report
 from ovsnet.agent.arrival import Arrivals, Listener
 from ovsnet.agent.boot import BOOT_ID_FILE, BootHold, read_boot_id
+from ovsnet.agent.numbering import NumbersFile
 from ovsnet.agent.observe import LocalPorts, Observer
 from ovsnet.agent.reconcile import AUDIT_EVERY, Reconciler, Status
 from ovsnet.agent.store import Store
-from ovsnet.compiler import Owned, compile_states
+from ovsnet.agent.zones import ZoneKeeper, filtered
+from ovsnet.compiler import compile_states
+from ovsnet.desired import Owned
 from ovsnet.errors import UserError
 from ovsnet.facts import Facts
 from ovsnet.features import TEMPLATES
 from ovsnet.http.events import EventLog
+from ovsnet.log import about, about_port
 from ovsnet.model.types import VpcState
+from ovsnet.numbers import Numbers
 from ovsnet.openflow.codec import decode
 from ovsnet.openflow.dump import parse_flow_stats
 from ovsnet.openflow.process import SwitchProcess
@@ -100,13 +105,16 @@ class Agent:
         self.config = config
         self.store = Store(config.state_dir)
         states, self.damage = self.store.load()
-        for line in self.damage:
-            log.error("%s", line)
         self.view = HostView(config.host, states)
         self.boot = BootHold(config.state_dir / "boot", read_boot_id(config.boot_id_file), states)
         self.ovsdb = Ovsdb(config.ovsdb, config.bridge)
         self.switch = SwitchProcess(config.openflow)
         self.local = LocalPorts(config.host, states.values())
+        self.numbers = NumbersFile(config.state_dir / "numbers.json", expected=bool(states))
+        self.damage += self.numbers.damage
+        for line in self.damage:
+            log.error("%s", line)
+        self.zones = ZoneKeeper(self.ovsdb, self.switch)
         self.events = EventLog()
         self.observer = Observer(lambda: report.sights(self), self.events)
         self.reconciler = Reconciler(
@@ -117,6 +125,8 @@ class Agent:
             on_status=self._news,
             on_drift=self._drifted,
             audit_every=config.audit_every,
+            zones=self.zones,
+            numbers=self.numbers,
         )
         self.arrivals = Arrivals(self.switch, self._arriving)
         self.arrivals.listen(lambda _vpc, _port: self._news())
@@ -198,7 +208,7 @@ class Agent:
                 stored.set_result(None)
             with self._facts_lock:
                 confirmed = self.boot.confirm({operation.vpc for operation in asked})
-                facts = self.facts() if confirmed and self.configured.is_set() else None
+                facts = self._seen() if confirmed and self.configured.is_set() else None
                 enforced = self.reconciler.feed(change, facts)
             if confirmed:
                 self._disk.submit(self._save_boot)
@@ -211,7 +221,7 @@ class Agent:
             if not self.boot.confirm(vpcs):
                 return
             if self.configured.is_set():
-                self.reconciler.set_facts(self.facts())
+                self.reconciler.set_facts(self._seen())
         self._disk.submit(self._save_boot)
         self.arrivals.look()
         self._news()
@@ -245,8 +255,14 @@ class Agent:
         with self._lock:
             change = self.view.check(tuple(make(self.view.states)), adopt=adopt)
         states = [state for state in change.states.values() if state is not None]
-        facts = replace(self.facts(), down=self.boot.waiting.difference(change.states))
-        desired = compile_states(states, self.config.host, facts)
+        local = filtered(LocalPorts(self.config.host, states).by_vpc)
+        facts = replace(
+            self._seen(),
+            down=self.boot.waiting.difference(change.states),
+            zones=self.zones.foreseen(local),
+        )
+        kept = self.reconciler.call(self.numbers.numbers.snapshot).result()
+        desired = compile_states(states, self.config.host, facts, Numbers.restore(kept))
         for key, owned in list(desired.flows.items()):
             if not owned.subject.vpc:
                 del desired.flows[key]
@@ -258,7 +274,11 @@ class Agent:
         return self.reconciler.call(lambda: list(self.reconciler.enforcer.flows.values())).result()
 
     def facts(self) -> Facts:
-        """The switch's facts as they are now."""
+        """The switch's facts as they are now, with the zones that ports have."""
+        return replace(self._seen(), zones=self.zones.ready)
+
+    def _seen(self) -> Facts:
+        """The facts without zones: the loop that enforces has those itself."""
         return replace(facts_of(self.ovsdb.state), down=self.boot.waiting)
 
     def misplaced(self) -> list[dict[str, str]]:
@@ -387,7 +407,7 @@ class Agent:
             self._report_interfaces()
             if self.configured.is_set():
                 with self._facts_lock:
-                    self.reconciler.set_facts(self.facts())
+                    self.reconciler.set_facts(self._seen())
                 self.arrivals.look()
 
     def _correct(self) -> None:
@@ -429,18 +449,24 @@ class Agent:
         """Log what is wrong with interfaces, once."""
         state = self.ovsdb.state
         news = {
-            f"iface-id {c.iface_id} is on {c.chosen}, and on {', '.join(c.others)}, ignored" for c in state.conflicts
+            f"iface-id {c.iface_id} is on {c.chosen}, and on {', '.join(c.others)}, ignored": self._about(c.iface_id)
+            for c in state.conflicts
         }
-        news |= {f"{i.name}: {i.error}" for i in state.interfaces.values() if i.error}
-        news |= {
-            f"{m['port']} is plugged here as {m['interface']}, declared on {m['declared_host'] or 'no host'}: not bound"
-            for m in self.misplaced()
-        }
+        news |= {f"{i.name}: {i.error}": self._about(iface) for iface, i in state.interfaces.items() if i.error}
+        for m in self.misplaced():
+            where = f"declared on {m['declared_host'] or 'no host'}"
+            vpc, _, name = m["port"].partition("/")
+            news[f"{m['port']} is plugged here as {m['interface']}, {where}: not bound"] = about_port(vpc, name)
         if state.tunnel is not None and state.tunnel.error:
-            news.add(f"tunnel port {state.tunnel.name}: {state.tunnel.error}")
-        for line in sorted(news - self._reported):
-            log.warning("%s", line)
-        self._reported = news
+            news[f"tunnel port {state.tunnel.name}: {state.tunnel.error}"] = about()
+        for line in sorted(news.keys() - self._reported):
+            log.warning("%s", line, extra=news[line])
+        self._reported = set(news)
+
+    def _about(self, iface_id: str) -> dict[str, Any]:
+        """That a line is about the port that has an id, if any has."""
+        port = self.view.port_of(iface_id)
+        return about() if port is None else about_port(*port)
 
 
 def facts_of(state: SwitchState) -> Facts:

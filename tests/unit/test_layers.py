@@ -13,11 +13,14 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "ovsnet"
 
 LAYERS = (
-    ("errors", "_version"),
+    ("errors", "_version", "log"),
     ("tls",),
     ("model",),
     ("pipeline", "facts", "lint"),
+    ("numbers",),
     ("features",),
+    ("desired",),
+    ("filters", "members"),
     ("compiler",),
     ("plan", "explain"),
     ("library",),
