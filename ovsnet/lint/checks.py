@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ovsnet.lint.kinds import Found
-from ovsnet.lint.meaning import EXEMPT, Line, Meaning, Scene, families_of
+from ovsnet.lint.meaning import EXEMPT, Line, Meaning, Scene, addresses_of, families_of
 from ovsnet.lint.regions import uncovered
 
 _MOST_NAMED = 4
@@ -64,14 +64,13 @@ def _never_matches(scene: Scene, line: Line) -> Found | None:
 def _no_member(scene: Scene, line: Line, group: str, versions: str) -> Found | None:
     if not scene.ports_of.get(group):
         return Found("empty-remote-group", line.path, f"no port is in group {group}")
-    networks = {network for name, network, of in scene.members if name == group and of in line.families}
+    members = scene.ports_of[group]
+    networks = {port.network for port in members if any(of in line.families for of, _ in addresses_of(port))}
     if not networks:
         return Found("remote-family", line.path, f"no member of group {group} has an {versions} address")
     mine = {port.network for port in scene.ports_of.get(line.group, ())}
     if mine and not mine & networks:
-        reason = (
-            f"the members of group {group} are in {_some(networks)}, and ports of {line.group} are in {_some(mine)}"
-        )
+        reason = f"members of group {group} are in {_some(networks)}, ports of {line.group} in {_some(mine)}"
         return Found("remote-elsewhere", line.path, reason)
     return None
 
@@ -92,8 +91,16 @@ def _no_later(other: Line, line: Line) -> bool:
 
 def _covering(line: Line, others: Iterable[Line]) -> list[Line]:
     """The lines that might take what ``line`` matches."""
-    rule = line.rule
-    return [one for one in others if one is not line and one.rule.direction == rule.direction and _no_later(one, line)]
+    direction = line.rule.direction
+    first, last, lowest, highest = line.span
+    found = []
+    for one in others:
+        start, end, low, high = one.span
+        if start > last or first > end or low > highest or lowest > high or one is line:
+            continue
+        if one.rule.direction == direction and _no_later(one, line):
+            found.append(one)
+    return found
 
 
 def _covered(line: Line, others: Sequence[Line], meaning: Meaning) -> bool:

@@ -8,7 +8,7 @@ import msgspec
 
 from ovsnet.errors import path_text
 from ovsnet.lint.meaning import Scene
-from ovsnet.model.rules import port_masks, port_ranges
+from ovsnet.model.rules import PROTOCOLS, port_masks, port_ranges, protocol_number
 from ovsnet.model.types import Rule
 
 
@@ -26,9 +26,16 @@ class RuleCost(msgspec.Struct, frozen=True, kw_only=True):
     busiest: str
 
 
-def cost(rule: Rule) -> int:
-    """The flows that one rule becomes in each policy that has it: one a port mask, one without ports."""
-    return sum(len(port_masks(first, last)) for first, last in port_ranges(rule)) or 1
+def cost(rule: Rule, *, stateful: bool) -> int:
+    """The flows that one rule becomes in each policy that has it.
+
+    One a port mask, or one without ports; one more for later fragments, which an allow rule of a stateless group lets
+    pass, and for SCTP, whose ports are the packet's own while errors about it are the connection's.
+    """
+    masks = sum(len(port_masks(first, last)) for first, last in port_ranges(rule))
+    fragments = not stateful and rule.action == "allow" and (masks > 0 or rule.type is not None)
+    sctp = stateful and protocol_number(rule) == PROTOCOLS["sctp"]
+    return (masks or 1) + fragments + sctp
 
 
 def policies_by_host(scene: Scene) -> dict[str, set[tuple[str, ...]]]:
@@ -50,7 +57,7 @@ def rule_costs(scene: Scene) -> list[RuleCost]:
         by_host = {host: count for host, held in at.items() if (count := sum(group in groups for groups in held))}
         busiest = min(by_host, key=lambda host: (-by_host[host], host), default="")
         for line in scene.lines[group]:
-            flows = cost(line.rule)
+            flows = cost(line.rule, stateful=line.stateful)
             result.append(
                 RuleCost(
                     path=path_text(line.path),
@@ -68,7 +75,10 @@ def host_totals(scenes: Iterable[Scene]) -> Mapping[str, int]:
     """The flows that declared rules cost on each host that has some, most first."""
     totals: dict[str, int] = {}
     for scene in scenes:
-        each = {group: sum(cost(line.rule) for line in scene.lines[group]) for group in scene.vpc.security_groups}
+        each = {
+            group: sum(cost(line.rule, stateful=line.stateful) for line in scene.lines[group])
+            for group in scene.vpc.security_groups
+        }
         for host, held in policies_by_host(scene).items():
             flows = sum(each.get(group, 0) for groups in held for group in groups)
             totals[host] = totals.get(host, 0) + flows

@@ -44,7 +44,14 @@ class Line:
         only = family(self.rule)
         return (4, 6) if only is None else (only,)
 
-    @property
+    @cached_property
+    def span(self) -> tuple[int, int, int, int]:
+        """First and last protocol and detail: lines whose spans are apart have nothing in common."""
+        number = protocol_number(self.rule)
+        first, last = PROTOCOLS[0] if number is None else (number, number)
+        return first, last, self._details[0][0], self._details[-1][1]
+
+    @cached_property
     def remote_group(self) -> str | None:
         """The group whose members are its remote."""
         return None if self.rule.remote is None else self.rule.remote.group
@@ -90,8 +97,8 @@ Meaning = Callable[[Line], tuple[Region, ...]]
 class Scene:
     """A VPC's groups as the checks need them: every rule with its place, who is in which group, who has which address.
 
-    ``policies``: the ports of each set of groups that some port has, by that set; ``members``: a group's member
-    addresses by (group, network, family).
+    ``policies``: the ports of each set of groups that some port has, by that set; ``members``: the addresses of a
+    group's members that have a host, by (group, network, family).
     """
 
     name: str
@@ -155,7 +162,7 @@ def scene(name: str, vpc: Vpc) -> Scene:
         groups = tuple(sorted(groups_of(port)))
         if groups:
             policies.setdefault(groups, []).append(port)
-        for of, number in _addresses(port) if groups else ():
+        for of, number in addresses_of(port) if groups and port.host is not None else ():
             for group in groups:
                 addresses.setdefault((group, port.network, of), []).append(number)
     lines = {
@@ -188,7 +195,7 @@ def _of(bits: int) -> int:
     return 6 if bits == 128 else 4
 
 
-def _addresses(port: Port) -> list[tuple[int, int]]:
+def addresses_of(port: Port) -> list[tuple[int, int]]:
     """The (family, address) that make a port a member: declared, link-local, allowed singly (a range is none)."""
     texts = [*(port.ips or ()), *(one.ip for one in port.allowed_addresses)]
     if port.mac and any(":" in text for text in port.ips or ()):
