@@ -17,7 +17,7 @@ from ovsnet.transport.digest import digest_text, state_sum
 from ovsnet.transport.messages import Item, ReportMessage, VpcReport
 from ovsnet.transport.operations import patch_item, put_item, withdraw_item
 from ovsnet.transport.publisher import Told
-from ovsnet.transport.reports import Difference, Picture, difference, apply_report
+from ovsnet.transport.reports import Difference, Picture, apply_report, difference
 from ovsnet.transport.view import HostView
 from tests.agent_kit import HOSTS, port, state
 

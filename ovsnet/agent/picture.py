@@ -1,4 +1,4 @@
-"""What a host shows of its ports and VPCs, kept current piece by piece. Pure: a function of a scene, done incrementally.
+"""What a host shows of its ports and VPCs, kept current piece by piece. Pure: a function of scenes, done incrementally.
 
 Reports, events and the API all show the same things. Looking at everything for each change would cost what the host
 holds; so a picture is told which ports and VPCs a change touches, finds in two scenes what else differs, and looks at
