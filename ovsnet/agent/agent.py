@@ -324,13 +324,15 @@ class Agent:
             self.unsaved.update(change.states)
             self._save_later(exc)
             raise
+        else:
+            self.unsaved.difference_update(change.states)
         finally:
             with self._lock:
                 self._saving.subtract(change.states.keys())
                 self._saving = +self._saving
             self._news()
-        self.unsaved.difference_update(change.states)
-        self._save_rest()
+        if self.unsaved:
+            self._save_rest()
 
     def _save_rest(self) -> None:
         """Write what is not on disk; what waits to be written with a change of its own is left to that."""

@@ -253,7 +253,8 @@ def test_a_port_is_enforced_while_changes_of_others_are_on_their_way() -> None:
     world.plug(Interface("tap0", "br-int", ofport=3, up=True), ident("shop", 1))
     world.plug(Interface("tap1", "br-int", ofport=4, up=True), ident("shop", 2))
     world.change(Put(state(local=2)))
-    reader, reasons = world.lookout.reader(), {}
+    reader = world.lookout.reader()
+    reasons: dict[str, str | None] = {}
 
     def seen() -> dict[str, str | None]:
         reasons.update((path, one.answer.reason) for path, one in reader.changes().ports.items() if one is not None)
