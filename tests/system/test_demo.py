@@ -31,6 +31,7 @@ def start(name: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.alone
 def test_the_story_comes_true(lab_name: str) -> None:
     with start(lab_name) as process:
         out, err = process.communicate(timeout=100)
