@@ -12,7 +12,6 @@ import pytest
 from tests.property.compiled import Installer
 from tests.property.harness import Cloud
 
-
 FIGURE = "measured"
 """A test's property: a line with figures. It travels with the test's report, from whichever process ran it."""
 LONGEST_FIRST = ("system", "mutation", "contract", "property")
