@@ -42,6 +42,13 @@ def _turn(item: pytest.Item) -> int:
     return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Name at once what has failed in another process: between its letters no file is named."""
+    if report.failed and hasattr(report, "node"):
+        report.node.config.pluginmanager.getplugin("terminalreporter").write_line(f"\n{report.nodeid} failed")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = [report for kind in terminalreporter.stats.values() for report in kind]
     ended = [report for report in reports if getattr(report, "when", None) == "call"]

@@ -18,7 +18,6 @@ from ovsnet.lab import management, netns, record, removal
 from ovsnet.lab import workload as workloads
 from ovsnet.lab.converge import Progress, converge, refuse_foreign
 from ovsnet.lab.deliver import (
-    PATIENCE,
     LabError,
     await_agents,
     await_controller,
@@ -30,6 +29,7 @@ from ovsnet.lab.deliver import (
 )
 from ovsnet.lab.matrix import Matrix, Result
 from ovsnet.lab.ovs import OvsInstance
+from ovsnet.lab.patience import PATIENCE
 from ovsnet.lab.removal import down, require_root
 from ovsnet.lab.signals import ignoring_interrupts, interruptible, uninterruptible
 from ovsnet.lab.topology import (
