@@ -161,7 +161,7 @@ class Publisher:
     def announce(self, *hosts: str) -> bool:
         """Tell hosts what they should hold, now; false if one was not told."""
         spread = min(30.0, max(0.2, self._hosts / HOSTS_PER_SECOND))
-        heads = [
+        heads: list[tuple[str, bytes, dict[str, str] | None]] = [
             (self.subjects.to_host(host, HEADS), self._heads.encode(self.feed.wanted(host), spread), None)
             for host in hosts
         ]
