@@ -48,12 +48,16 @@ AUDIT_SHARE = 50
 
 @dataclass(frozen=True)
 class Status:
-    """Where enforcement stands. ``enforced``: revision by VPC, proven on the present connection."""
+    """Where enforcement stands. ``enforced``: revision by VPC, proven on the present connection.
+
+    ``through`` is the number of the last change that was fed and has been through the switch, counted from 1.
+    """
 
     synced: bool = False
     fault: str = "not started"
     enforced: Mapping[str, int] = field(default_factory=dict)
     held: Mapping[str, Hold] = field(default_factory=dict)
+    through: int = 0
     steps: int = 0
     flows: int = 0
     repairs: int = 0
@@ -69,7 +73,7 @@ class _Waiter:
 
 
 class Reconciler:
-    """Keeps ``switch`` at what the states and facts say for ``host``.
+    """Keeps ``switch`` at what the states and facts say for ``host``; ``fed`` counts the changes that it was fed.
 
     ``on_synced()`` is called on the loop's thread after the flows of a new connection are in place, ``on_status()``
     after each change of ``status`` (it must only take note), ``on_drift(lines)`` when an audit finds differences.
@@ -94,6 +98,7 @@ class Reconciler:
         self.status = Status()
         self.compiler = HostCompiler(host, None if numbers is None else numbers.numbers)
         self.enforcer = Enforcer(switch)
+        self.fed = 0
         self.latency = Distribution(LATENCIES)
         self._on_synced, self._on_status, self._on_drift = on_synced, on_status, on_drift
         self._audit_every = audit_every
@@ -109,7 +114,6 @@ class Reconciler:
         self._given_facts: Facts | None = None
         self._compiled_facts: Facts | None = None
         self._dirty = True
-        self._serial = 0
         self._synced_generation = 0
         self._proven: dict[str, int] = {}  # revisions by VPC, and the connection that they were proven on
         self._proven_on = 0
@@ -149,10 +153,10 @@ class Reconciler:
         with self._wake:
             self._inbox.append(change)
             self._facts = facts or self._facts
-            self._serial += 1
-            self._taken.append((self._serial, time.monotonic()))
+            self.fed += 1
+            self._taken.append((self.fed, time.monotonic()))
             self._waiters = [waiter for waiter in self._waiters if waiter.future() is not None]
-            self._waiters.append(_Waiter(self._serial, weakref.ref(future)))
+            self._waiters.append(_Waiter(self.fed, weakref.ref(future)))
             self._dirty = True
             self._wake.notify_all()
         return future
@@ -209,7 +213,7 @@ class Reconciler:
         """Take everything that came in and bring it into the switch; false to try again soon."""
         with self._wake:
             changes, self._inbox = self._inbox, []
-            facts, serial = self._facts, self._serial
+            facts, serial = self._facts, self.fed
         for change in changes:
             self._take(change)
         if facts is None:
@@ -285,7 +289,7 @@ class Reconciler:
                 return  # lost meanwhile; what comes next is a resync
             self._synced_generation = self._proven_on = generation
             self._proven = enforced
-            self._report(fault="", enforced=enforced, held=held)
+            self._report("", serial, enforced, held)
             done = [waiter for waiter in self._waiters if waiter.serial <= serial]
             self._waiters = [waiter for waiter in self._waiters if waiter.serial > serial]
             through = [taken for number, taken in self._taken if number <= serial]
@@ -301,7 +305,11 @@ class Reconciler:
             self.switch.enforced(news)
 
     def _report(
-        self, fault: str, enforced: Mapping[str, int] | None = None, held: Mapping[str, Hold] | None = None
+        self,
+        fault: str,
+        through: int | None = None,
+        enforced: Mapping[str, int] | None = None,
+        held: Mapping[str, Hold] | None = None,
     ) -> None:
         """Replace the status; it is only ever replaced as a whole, so that any thread may read it."""
         old = self.status
@@ -310,6 +318,7 @@ class Reconciler:
             fault=fault,
             enforced=enforced or {},
             held=old.held if held is None else held,
+            through=old.through if through is None else through,
             steps=old.steps + (enforced is not None),
             flows=len(self.enforcer.flows),
             repairs=self._repairs,
