@@ -137,6 +137,7 @@ def port(agent: Agent, state: VpcState, name: str, declared: Port) -> PortAnswer
         bound=interface is not None and agent.config.host in declared.hosts,
         interface=None if interface is None else interface.name,
         ofport=None if interface is None else interface.ofport,
+        zone=agent.zones.ready.get(declared.id),
         up=interface is not None and interface.up,
         active=f"{state.name}/{name}" in agent.active_ports(),
         enforced=not reason,
