@@ -133,10 +133,15 @@ class Touched:
         """Take note of a change that was made."""
         for operation in change.operations:
             self.vpcs.add(operation.vpc)
-            if isinstance(operation, Patch):
+            if isinstance(operation, Patch) and not _of_groups(operation):
                 self.ports.update((operation.vpc, name) for name in operation.ports)
             else:
                 self.whole.add(operation.vpc)
+
+
+def _of_groups(operation: Patch) -> bool:
+    """Whether a change is about groups, and so about any port of the VPC."""
+    return bool(operation.security_groups or operation.address_groups)
 
 
 def pending_of(change: Change, serial: int, local: Mapping[str, Mapping[str, Port]]) -> dict[Named, Pending]:
@@ -146,7 +151,7 @@ def pending_of(change: Change, serial: int, local: Mapping[str, Mapping[str, Por
         vpc, here = operation.vpc, local.get(operation.vpc, {})
         state = change.states[vpc]
         names: Iterator[str]
-        if not isinstance(operation, Patch):
+        if not isinstance(operation, Patch) or _of_groups(operation):
             names = iter(here)
         elif operation.networks:
             names = (n for n, port in here.items() if n in operation.ports or port.network in operation.networks)
@@ -221,6 +226,7 @@ def misplaced(scene: Scene) -> list[Misplaced]:
 def port_answer(scene: Scene, vpc: str, name: str, declared: Port) -> PortAnswer:
     """One port: what is declared, what it is bound to, and why it is not enforced."""
     interface = scene.switch.interfaces.get(declared.id)
+    zone = scene.switch.zones.zones.get(declared.id)
     reason = _reason(scene, (vpc, name), declared, interface)
     return PortAnswer(
         port=f"{vpc}/{name}",
@@ -235,6 +241,7 @@ def port_answer(scene: Scene, vpc: str, name: str, declared: Port) -> PortAnswer
         bound=interface is not None and scene.host in declared.hosts,
         interface=None if interface is None else interface.name,
         ofport=None if interface is None else interface.ofport,
+        zone=None if zone is None else zone.number,
         up=interface is not None and interface.up,
         active=(vpc, name) in scene.active,
         enforced=not reason,
@@ -321,6 +328,7 @@ def _affected(before: Scene, scene: Scene, touched: Touched) -> tuple[set[str], 
             whole |= before.local.keys() | scene.local.keys()
     if before.switch is not scene.switch:
         ids = _differing(before.switch.interfaces, scene.switch.interfaces)
+        ids += _differing(before.switch.zones.zones, scene.switch.zones.zones)
         ports.update(named for iface_id in ids if (named := scene.port_of(iface_id)) is not None)
     ports.update(_differing(before.pending, scene.pending))
     ports.update(named for named in scene.pending if named[0] in vpcs)

@@ -42,6 +42,8 @@ AUDIT_EVERY = 30.0
 """Seconds between two comparisons of the switch with what it was left with; a tenth more or less at random."""
 LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 """Bounds, in seconds, by which the time from a change's acceptance to its barrier is counted."""
+TIDY_AFTER = 1.0
+"""Seconds from a step to the release of zones that it left without flows: by then datapaths have none cached either."""
 AUDIT_SHARE = 50
 """With very many flows audits become rarer: their time at most one part in so many."""
 
@@ -118,6 +120,8 @@ class Reconciler:
         self._proven: dict[str, int] = {}  # revisions by VPC, and the connection that they were proven on
         self._proven_on = 0
         self._broken: dict[str, Hold] = {}
+        self._tidy_at: float | None = None
+        self._in_force: tuple[Mapping[str, str], frozenset[str]] = ({}, frozenset())  # for ZoneKeeper.release
         self._repairs = self._audits = 0
         self._stopping = False
         self._threads = [
@@ -192,11 +196,14 @@ class Reconciler:
         pause = RETRY[0]
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._dirty or self._calls or self._stopping)
-                if self._stopping:
-                    return
+                rest = None if self._tidy_at is None else max(0.0, self._tidy_at - time.monotonic())
+                self._wake.wait_for(lambda: self._dirty or self._calls or self._stopping, rest)
                 calls, self._calls = self._calls, []
-                work, self._dirty = self._dirty, False
+                work, self._dirty = self._dirty and not self._stopping, False
+            if self._tidy_at is not None and (self._stopping or time.monotonic() >= self._tidy_at):
+                self._tidy()
+            if self._stopping:
+                return
             for function, future in calls:
                 _run(function, future)
             if not work:
@@ -236,7 +243,11 @@ class Reconciler:
                 log.warning("%s; reading the tables back", exc)
             return not self.switch.connected
         self._finish(serial, generation)
-        return self._release(wanted) and saved
+        if self._zones is None:
+            return saved
+        self._in_force = (wanted, frozenset(self.enforcer.held.keys() | self._broken.keys()))
+        self._tidy_at = self._tidy_at or time.monotonic() + TIDY_AFTER
+        return saved and not self._zones.lacking
 
     def _settle(self, facts: Facts) -> dict[str, str]:
         """Take zones for the ports that need one, and hand the facts on; the VPCs of those ports, by their ids."""
@@ -250,12 +261,10 @@ class Reconciler:
             self.compiler.set_facts(self._compiled_facts)
         return wanted
 
-    def _release(self, wanted: Mapping[str, str]) -> bool:
-        """Give up the zones that no flow uses any more; false if zones want another attempt."""
-        if self._zones is None:
-            return True
-        released = self._zones.release(wanted, self.enforcer.held.keys() | self._broken.keys())
-        return released and not self._zones.lacking
+    def _tidy(self) -> None:
+        """Give up the zones that no flow uses any more."""
+        done = self._zones is None or self._zones.release(*self._in_force)
+        self._tidy_at = None if done else time.monotonic() + TIDY_AFTER
 
     def _enforce(self, delta: Delta, generation: int) -> None:
         started = time.monotonic()
@@ -422,6 +431,8 @@ class Reconciler:
         if (generation, steps) != (self._synced_generation, self.status.steps):
             return
         self._audits += 1
+        if self._zones is not None and self._zones.astray:
+            self._poke()
         differences = self.enforcer.differences(actual)
         for text, subject in differences[:10]:
             extra = about() if subject is None else about(subject.vpc, subject.path)
