@@ -17,7 +17,7 @@ from ovsnet.transport.digest import digest_text, state_sum
 from ovsnet.transport.messages import Item, ReportMessage, VpcReport
 from ovsnet.transport.operations import patch_item, put_item, withdraw_item
 from ovsnet.transport.publisher import Told
-from ovsnet.transport.reports import Picture, apply_report
+from ovsnet.transport.reports import Difference, Picture, apply_report, difference
 from ovsnet.transport.view import HostView
 from tests.agent_kit import HOSTS, port, state
 
@@ -128,6 +128,7 @@ class FakeHost:
         self.fresh = self.stale = 0
         self.confirmed: set[str] = set()
         self.disk_full = False
+        self.told = Picture()
         self.unsaved: set[str] = set()
         self.listeners: list[Callable[[], None]] = []
 
@@ -150,13 +151,17 @@ class FakeHost:
     def confirm(self, vpcs: Iterable[str]) -> None:
         self.confirmed |= set(vpcs)
 
+    def changes(self) -> Difference:
+        return difference(self.told, self.picture())
+
     def picture(self) -> Picture:
-        return Picture(
+        self.told = Picture(
             vpcs={
                 vpc: VpcReport(one.revision, None if vpc in self.unsaved else one.revision)
                 for vpc, one in self.view.states.items()
             }
         )
+        return self.told
 
     def watch(self, listener: Callable[[], None]) -> None:
         self.listeners.append(listener)

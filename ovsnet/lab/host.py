@@ -14,6 +14,7 @@ from pathlib import Path
 from ovsnet.lab import management, netns
 from ovsnet.lab.daemon import Daemon
 from ovsnet.lab.ovs import OvsError, OvsInstance
+from ovsnet.lab.patience import PATIENCE
 from ovsnet.lab.topology import AGENT_PORT, HostSpec, WorkloadSpec
 
 INTEGRATION = "br-int"
@@ -76,7 +77,7 @@ def configure_vtep(host: HostSpec) -> None:
     netns.configure(host.netns, "br-phy", addresses=[f"{host.vtep}/0"], gateways=[everything])
 
 
-def warm(host: HostSpec, peers: Iterable[str], patience: float = 3.0) -> None:
+def warm(host: HostSpec, peers: Iterable[str], patience: float = 3.0 * PATIENCE) -> None:
     """Let the host resolve each other VTEP, and wait until its switch knows them (at most ``patience`` seconds).
 
     A user-space datapath drops the first frame to a neighbour it does not know. It learns them from the answers to the

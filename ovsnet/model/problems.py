@@ -357,9 +357,9 @@ _KINDS = (
     ProblemKind(
         "too-many-remotes",
         "Rules that name too many groups",
-        "The rules of all groups of one port name at most 64 different remote groups, and at most 64 different address "
-        "groups.",
-        "Join some of them into one group, or name ranges.",
+        "The rules of all groups of one port name at most 64 different remote groups, and at most 96 different ranges "
+        "and address groups.",
+        "Join some of them into one group, or into one address group.",
         ("port", "security_group"),
     ),
     ProblemKind(

@@ -43,6 +43,8 @@ HEADS_EVERY = 4.0
 """Seconds between two heads to one host; hosts may rely on 5."""
 HOSTS_PER_SECOND = 500
 """So many hosts may say hello in a second when all find something missing: this is what heads' ``spread`` says."""
+TOGETHER = 0.05
+"""Seconds of a round whose hosts are told their heads in one go, since waking the connection costs more."""
 SNAPSHOT_THREADS = 2
 """Hellos that are answered at a time."""
 INGEST_THREADS = 4
@@ -156,11 +158,16 @@ class Publisher:
         """Wait, at most ``timeout`` seconds, until the server has all that was published; whether it has."""
         return self.bus.flush(timeout)
 
-    def announce(self, host: str) -> bool:
-        """Tell a host what it should hold, now."""
+    def announce(self, *hosts: str) -> bool:
+        """Tell hosts what they should hold, now; false if one was not told."""
         spread = min(30.0, max(0.2, self._hosts / HOSTS_PER_SECOND))
-        body = self._heads.encode(self.feed.wanted(host), spread)
-        return self._put([(self.subjects.to_host(host, HEADS), body, None)], "heads")
+        heads: list[tuple[str, bytes, dict[str, str] | None]] = [
+            (self.subjects.to_host(host, HEADS), self._heads.encode(self.feed.wanted(host), spread), None)
+            for host in hosts
+        ]
+        fit = [one for one in heads if len(one[1]) <= self.bus.max_body]
+        self._count("dropped", len(heads) - len(fit))
+        return self._put(fit, "heads") and len(fit) == len(heads)
 
     def faults(self) -> tuple[str, ...]:
         """Why nobody can be told at present, and who speaks other versions of the protocol."""
@@ -295,11 +302,12 @@ class Publisher:
             if self._fresh.is_set():
                 self._fresh.clear()
                 every = min(every, max(0.1, len(hosts) / HOSTS_PER_SECOND))
-            for number, host in enumerate(hosts):
-                if self._interrupted(began + every * number / len(hosts)):
+            together = max(1, int(len(hosts) * TOGETHER / every))
+            for first in range(0, len(hosts), together):
+                if self._interrupted(began + every * first / len(hosts)):
                     break
                 if self.bus.connected:
-                    self._guarded(self.announce, host)
+                    self._guarded(self.announce, *hosts[first : first + together])
             else:
                 self._interrupted(began + max(0.01, every))
 

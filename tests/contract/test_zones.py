@@ -16,7 +16,7 @@ from openflow_kit import start_switch, until
 from ovsnet.agent.zones import ZoneKeeper
 from ovsnet.openflow import SwitchDisconnected, wire
 from ovsnet.openflow.process import SwitchProcess
-from ovsnet.ovsdb import Ovsdb
+from ovsnet.ovsdb import Ovsdb, ZoneRecord
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 
@@ -32,8 +32,16 @@ class Bench:
         self.db = Ovsdb(self.ovs.db_target).start()
         self.switch = SwitchProcess(self.ovs.mgmt_target("br-int"))
         self.nobody = SwitchProcess(f"unix:{run_dir / 'nobody.mgmt'}")
-        assert self.db.wait(lambda s: s.exists, 5)
-        self.switch.wait_connected(5)
+        assert self.db.wait(lambda s: s.exists, 20)
+        self.switch.wait_connected(20)
+
+    def reset(self) -> None:
+        """No zone is anybody's, and nothing is tracked."""
+        self.ovs.vsctl("clear", "bridge", "br-int", "external_ids", "--", "--if-exists", "del-br", "br-other")
+        self.ovs.ofctl("del-flows", "br-int")
+        self.ovs.appctl("revalidator/purge")
+        self.ovs.appctl("dpctl/flush-conntrack")
+        until(lambda: self.db.state.zones == ZoneRecord())
 
     def close(self) -> None:
         self.switch.stop()
@@ -66,8 +74,8 @@ class Bench:
         return len(self.ovs.appctl("dpctl/dump-conntrack", f"zone={zone}").splitlines())
 
 
-@pytest.fixture
-def bench() -> Iterator[Bench]:
+@pytest.fixture(scope="module")
+def switch() -> Iterator[Bench]:
     run_dir = Path(tempfile.mkdtemp(prefix="zones-", dir="/tmp"))
     one = Bench(run_dir)
     try:
@@ -75,6 +83,12 @@ def bench() -> Iterator[Bench]:
     finally:
         one.close()
         shutil.rmtree(run_dir, ignore_errors=True)
+
+
+@pytest.fixture
+def bench(switch: Bench) -> Bench:
+    switch.reset()
+    return switch
 
 
 def test_a_flush_takes_the_entries_of_its_zones_alone(bench: Bench) -> None:
@@ -242,7 +256,7 @@ def test_a_database_that_is_away(bench: Bench) -> None:
     assert "not connected" in keeper.lacking["blue"]
     bench.ovs.start_ovsdb()
     until(lambda: bench.db.connected)
-    bench.switch.wait_connected(5)
+    bench.switch.wait_connected(20)
     keeper.settle({"a": "red", "b": "blue"})
     assert (keeper.ready, keeper.lacking) == ({"a": 1, "b": 2}, {})
 

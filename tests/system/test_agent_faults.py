@@ -82,6 +82,7 @@ def test_killed_agent(host: AgentHost, when: str) -> None:
     assert len(host.flows()) == host.client.host()["flows"]
 
 
+@pytest.mark.alone
 def test_openflow_child_killed(host: AgentHost) -> None:
     host.start()
     host.client.put(state(), wait=5)
@@ -94,6 +95,7 @@ def test_openflow_child_killed(host: AgentHost) -> None:
     assert host.client.put(state(revision=2, remote=3), wait=5)["vpcs"]["shop"]["enforced"] == 2
 
 
+@pytest.mark.alone
 def test_ovsdb_cut(host: AgentHost) -> None:
     host.start()
     host.plug("shop", 1)
@@ -117,6 +119,7 @@ def test_ovsdb_cut(host: AgentHost) -> None:
     until(host.ready)
 
 
+@pytest.mark.alone
 def test_vswitchd_killed_and_restarted_with_other_port_numbers(host: AgentHost) -> None:
     host.start()
     host.plug("shop", 1)
@@ -136,6 +139,7 @@ def test_vswitchd_killed_and_restarted_with_other_port_numbers(host: AgentHost) 
     assert len(host.flows()) == host.client.host()["flows"]
 
 
+@pytest.mark.alone
 def test_hanging_vswitchd_is_noticed(host: AgentHost) -> None:
     host.start()
     pid = host.ovs.vswitchd_pid

@@ -61,10 +61,13 @@ def test_a_ports_zone_from_its_declaration_to_its_end(host: AgentHost) -> None:
     ports = declared.ports | {"p3": msgspec.structs.replace(declared.ports["p3"], port_security=False)}
     ports["p4"] = msgspec.structs.replace(ports["p4"], moving_to="hv1")
     host.client.put(msgspec.structs.replace(declared, ports=ports), wait=5)
-    until(lambda: set(zones(host).values()) == {"1", "2", "3"})
+    assert {value.removesuffix(",flush") for value in zones(host).values()} == {"1", "2", "3"}, "before it is enforced"
+    until(lambda: all(value.isdecimal() for value in zones(host).values()))
     before = zones(host)
     assert before.keys() == ids(1, 2, 4), "those here, and the one about to come; not the one without port security"
     mine = before[port_id("shop", "p1")]
+    told = {seen["port"]: seen["zone"] for seen in host.client.ports()}
+    assert (str(told["shop/p1"]), told["shop/p3"]) == (mine, None)
     connect(host, mine)
     host.end(signal.SIGKILL)
     host.start()
@@ -84,6 +87,9 @@ def test_a_ports_zone_from_its_declaration_to_its_end(host: AgentHost) -> None:
     assert "theirs=kept" in host.ovs.vsctl("get", "bridge", "br-int", "external_ids")
     host.client.put(state(local=1), wait=5)
     until(lambda: zones(host) == {port_id("shop", "p1"): "4"})
+    host.ovs.vsctl("set", "bridge", "br-int", f"external_ids:ovsnet-zone-{port_id('shop', 'p1')}=77")
+    host.client.patch("shop", {"previous": 1, "revision": 2, "ports": {"p2": None}}, wait=5)
+    assert zones(host) == {port_id("shop", "p1"): "4"}, "what flows use is what counts"
 
 
 def test_dry_run_takes_nothing(host: AgentHost) -> None:
@@ -126,7 +132,7 @@ def kill_and_check(host: AgentHost, rounds: int, rng: random.Random) -> None:
         teller.join()
         host.start()
         local = rng.randrange(1, 8)
-        host.client.put(state(revision=(number + 1) * 1000, local=local), wait=10)
+        assert host.client.put(state(revision=(number + 1) * 1000, local=local), wait=10)["reason"] is None
         until(lambda: zones(host).keys() == ids(*range(1, local + 1)))  # noqa: B023
         until(lambda: all(value.isdecimal() for value in zones(host).values()))
         assert len(set(zones(host).values())) == local

@@ -7,7 +7,6 @@ import os
 import pty
 import subprocess
 import sys
-import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -136,13 +135,12 @@ def test_starting_is_quick_and_loads_nothing_heavy() -> None:
         "heavy = {'numpy', 'os_ken', 'ovs', 'ovsdbapp', 'litestar', 'uvicorn', 'pyroute2', 'yaml'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    best = 9.0
-    for _ in range(3):
-        start = time.monotonic()
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
-        best = min(best, time.monotonic() - start)
-        assert done.stdout == "[]\n"
-    assert best < 0.5
+    before = os.times()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    after = os.times()
+    assert done.stdout == "[]\n"
+    computed = after.children_user + after.children_system - before.children_user - before.children_system
+    assert computed < 0.5, "seconds of a processor's time, however busy the machine is"
 
 
 def test_colours_on_a_terminal_only() -> None:
