@@ -16,7 +16,7 @@ LAYERS = (
     ("errors", "_version"),
     ("tls",),
     ("model",),
-    ("pipeline", "facts"),
+    ("pipeline", "facts", "responders"),
     ("features",),
     ("compiler",),
     ("plan", "explain"),
