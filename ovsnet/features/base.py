@@ -32,7 +32,9 @@ class Endpoint:
     ``allowed`` are further source addresses. ``local`` tells whether it runs on the host compiled for, or is about to
     move there; ``ofport`` is its OpenFlow port there (``None``: not plugged, or kept down). ``vteps`` are the tunnel
     addresses, of ``vtep_bits`` bits, of the other hosts that frames for it go to: two while it moves between two
-    others, one beside ``local`` while it moves to or from this host.
+    others, one beside ``local`` while it moves to or from this host. ``policy``, ``bank`` and ``zone`` are the numbers
+    of a secured local port's security groups (``zone`` 0: stateless ones); ``member_of`` are (bank, bits) for the groups
+    that rules here speak of and that it is in.
     """
 
     vni: int
@@ -46,6 +48,10 @@ class Endpoint:
     ofport: int | None
     vteps: tuple[int, ...]
     vtep_bits: int
+    policy: int = 0
+    bank: int = 0
+    zone: int = 0
+    member_of: tuple[tuple[int, int], ...] = ()
 
     @property
     def v6_all(self) -> tuple[int, ...]:
