@@ -24,6 +24,10 @@ class SourceAddress:
         return self.mask == (1 << self.bits) - 1
 
 
+Members = tuple[tuple[int, int, tuple[tuple[int, int], ...]], ...]
+"""Addresses with the groups that they are in: (address, 32 or 128, (bank, bits) of the groups)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One port of a network, or a neighbour behind a bare VTEP, as numbers.
@@ -33,8 +37,8 @@ class Endpoint:
     move there; ``ofport`` is its OpenFlow port there (``None``: not plugged, or kept down). ``vteps`` are the tunnel
     addresses, of ``vtep_bits`` bits, of the other hosts that frames for it go to: two while it moves between two
     others, one beside ``local`` while it moves to or from this host. ``policy``, ``bank`` and ``zone`` are the numbers
-    of a secured local port's security groups (``zone`` 0: stateless ones); ``member_of`` are (bank, bits) for the groups
-    that rules here speak of and that it is in.
+    of a secured local port's security groups (``zone`` 0: stateless ones); ``members`` are those of its
+    addresses that rules here speak of.
     """
 
     vni: int
@@ -51,7 +55,7 @@ class Endpoint:
     policy: int = 0
     bank: int = 0
     zone: int = 0
-    member_of: tuple[tuple[int, int], ...] = ()
+    members: Members = ()
 
     @property
     def v6_all(self) -> tuple[int, ...]:

@@ -30,6 +30,8 @@ from ovsnet.pipeline.template import (
 
 ALLOW, DROP, REJECT = 1, 2, 3
 """Verdicts, as in the register."""
+LOGGED = 0x10
+"""Added to a verdict that is to be logged."""
 
 INGRESS, IPV6, ALONE, LATER, JUDGED = 0x01, 0x02, 0x04, 0x08, 0x80
 """Bits of ``way``: which direction's rules count; the family; the packet's own ports and protocol count, not the
@@ -37,9 +39,6 @@ connection's; a later fragment, which has no ports; always set."""
 
 ND_AND_MLD = (130, 131, 132, 133, 134, 135, 136, 137, 143)
 """ICMPv6 types that are not subject to groups: neighbour discovery (RFC 4861), multicast listeners (RFC 3810)."""
-
-GROUP_BITS, SET_BITS = 32 * len(f.GROUPS), 32 * len(f.SETS)
-"""How many remote groups, and how many ranges and address groups, one bank has bits for."""
 
 _FAMILIES = {"": Match(f.ETH_TYPE, f.ETH_IPV4), "-v6": Match(f.ETH_TYPE, f.ETH_IPV6)}
 
@@ -188,8 +187,8 @@ def _words(count: int, partial: bool) -> tuple[Match, ...]:
 
 
 _IS_V4, _IS_V6 = Match(f.WAY, 0, IPV6), Match(f.WAY, IPV6, IPV6)
-_TO_GROUPS = (*(SetField(field, field.name) for field in f.GROUPS), Goto(t.RANGES))
-_TO_SETS = (*(SetField(field, field.name) for field in f.SETS), Goto(t.RULES))
+_TO_GROUPS: tuple[Action, ...] = (*(SetField(field, field.name) for field in f.GROUPS), Goto(t.RANGES))
+_TO_SETS: tuple[Action, ...] = (*(SetField(field, field.name) for field in f.SETS), Goto(t.RULES))
 _AT = (Match(f.NET, "net"), Match(f.BANK, "bank"))
 MEMBER = _template(
     "member", t.MEMBERS, 100, (*_AT, _IS_V4, Match(f.REMOTE[3], "ip")), _TO_GROUPS, "An IPv4 address of a member.",
@@ -247,15 +246,94 @@ RULES = {
 """By what a rule says of protocol and ports, and by the register word that has the bit of its remote."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule as numbers, for all ports of a policy.
+
+    ``family`` is 4, 6 or 0 for both; ``protocol`` ``None`` is any; ``ports`` are (value, mask) pairs of 16 bits, none
+    for any; ``icmp`` is (type, code or ``None``). ``peer`` is the bit of the remote group (``group``) or of its range
+    (``set``) in the policy's bank, ``None`` for anybody. ``priority`` is OpenFlow's, ``number`` names it in events.
+    """
+
+    ingress: bool
+    family: int
+    protocol: int | None
+    ports: tuple[tuple[int, int], ...]
+    icmp: tuple[int, int | None] | None
+    peer: tuple[str, int] | None
+    priority: int
+    verdict: int
+    number: int
+
+
+IMPLICIT = 50
+"""OpenFlow priority of what a group allows without a rule: all egress."""
+
+
+def priority(rank: int, action: int) -> int:
+    """The OpenFlow priority of a rule of priority ``rank`` (1-1000): at a tie drop wins over reject over allow."""
+    return 100 + 3 * (1000 - rank) + {DROP: 2, REJECT: 1, ALLOW: 0}[action]
+
+
+def rule_rows(policy: int, stateful: bool, rule: Rule) -> Iterator[Row]:
+    """The rows of one rule for the ports of a policy; a stateful rule looks at connections, others at packets."""
+    if rule.protocol is None:
+        yield _rule_row("any", policy, rule)
+        return
+    own = not stateful or (rule.protocol == f.PROTO_SCTP and bool(rule.ports))
+    if own and rule.icmp is not None:
+        kind, code = rule.icmp
+        ports: tuple[tuple[int, int], ...] = ((kind << 8, 0xFF00),) if code is None else ((kind << 8 | code, 0xFFFF),)
+    else:
+        ports = rule.ports
+    if own:
+        yield from _own_rows(policy, stateful, rule, ports)
+    elif rule.icmp is not None:
+        kind, code = rule.icmp
+        yield _rule_row("type" if code is None else "code", policy, rule, type=kind, code=code or 0)
+    elif ports:
+        for value, mask in ports:
+            yield _rule_row("port" if mask == 0xFFFF else "ports", policy, rule, port=value, mask=mask)
+    else:
+        yield _rule_row("protocol", policy, rule)
+    if stateful and rule.protocol == f.PROTO_SCTP:
+        yield _rule_row("own-protocol" if not rule.ports else "protocol", policy, rule)  # the latter: related errors
+
+
+def _own_rows(policy: int, stateful: bool, rule: Rule, ports: tuple[tuple[int, int], ...]) -> Iterator[Row]:
+    if not ports:
+        yield _rule_row("own-protocol", policy, rule)
+        return
+    for value, mask in ports:
+        name = "own-port" if mask == 0xFFFF else "own-ports"
+        yield _rule_row(name, policy, rule, port=value, mask=mask, under=LATER)
+    if not stateful and rule.verdict & ~LOGGED == ALLOW:
+        yield _rule_row("own-protocol", policy, rule, way=LATER, under=LATER)
+
+
+def _rule_row(kind: str, policy: int, rule: Rule, way: int = 0, under: int = 0, **values: int) -> Row:
+    way, under = way | JUDGED | INGRESS * rule.ingress, under | JUDGED | INGRESS
+    if rule.family:
+        way, under = way | IPV6 * (rule.family == 6), under | IPV6
+    peer = ""
+    if rule.peer is not None:
+        word, bit = divmod(rule.peer[1], 32)
+        peer, values["bit"] = f"-{rule.peer[0]}{word}", 1 << bit
+    values |= {"policy": policy, "way": way, "under": under, "priority": rule.priority}
+    values |= {"proto": rule.protocol or 0, "verdict": rule.verdict, "rule": rule.number}
+    template = RULES[kind, peer]
+    return Row(template, tuple(values[param.name] for param in template.params))
+
+
 def _halves(bits: int, fields: tuple[f.RegisterField, ...]) -> tuple[int, ...]:
     return tuple(bits >> 32 * i & 0xFFFFFFFF for i in range(len(fields)))
 
 
-def member_rows(vni: int, ip: int, v6: bool, member_of: Iterable[tuple[int, int]]) -> Iterator[Row]:
-    """The rows that say which groups an address is in: ``member_of`` are (bank, bits)."""
+def member_rows(vni: int, ip: int, width: int, member_of: Iterable[tuple[int, int]]) -> Iterator[Row]:
+    """The rows that say which groups an address of ``width`` 32 or 128 is in: ``member_of`` are (bank, bits)."""
     for bank, bits in member_of:
         halves = _halves(bits, f.GROUPS)
-        if v6:
+        if width == 128:
             yield MEMBER_V6.row(vni, bank, *_ip_words(ip), *halves)
         else:
             yield MEMBER.row(vni, bank, ip, *halves)
@@ -263,15 +341,12 @@ def member_rows(vni: int, ip: int, v6: bool, member_of: Iterable[tuple[int, int]
 
 def range_row(bank: int, ip: int, length: int, v6: bool, bits: int) -> Row:
     """The row that says which sets an address range is in: ``length`` is its prefix's."""
-    sets, priority = _halves(bits, f.SETS), 100 + length
-    if not v6:
-        mask = 0xFFFFFFFF << 32 - length & 0xFFFFFFFF
-        values = (ip,) if length == 32 else (ip, mask)
-        return RANGE[length == 32].row(bank, *values, priority, *sets)
     count, rest = divmod(length, 32)
-    words = _ip_words(ip)[: count + bool(rest)]
     mask = (0xFFFFFFFF << 32 - rest & 0xFFFFFFFF,) if rest else ()
-    return RANGE_V6[count, bool(rest)].row(bank, *words, *mask, priority, *sets)
+    last = (100 + length, *_halves(bits, f.SETS))
+    if not v6:
+        return RANGE[not rest].row(bank, ip, *mask, *last)
+    return RANGE_V6[count, bool(rest)].row(bank, *_ip_words(ip)[: count + bool(rest)], *mask, *last)
 
 
 def _ip_words(ip: int) -> tuple[int, int, int, int]:
@@ -279,11 +354,8 @@ def _ip_words(ip: int) -> tuple[int, int, int, int]:
 
 
 def port(ep: Endpoint, _facts: Facts) -> Iterable[Row]:
-    """The rows that say which groups a port's own addresses are in, for the rules of ports here."""
-    if not ep.member_of:
-        return ()
-    rows = [row for ip in ep.v4 for row in member_rows(ep.vni, ip, False, ep.member_of)]
-    return rows + [row for ip in ep.v6_all if ep.v6 for row in member_rows(ep.vni, ip, True, ep.member_of)]
+    """The rows that say which groups a port's addresses are in, for the rules of ports here."""
+    return [row for ip, width, member_of in ep.members for row in member_rows(ep.vni, ip, width, member_of)]
 
 
 _STATIC = (*(template for end in _ENDS for template in _end_templates(end)), *_way_templates())

@@ -82,6 +82,7 @@ class PortChecker(NicChecker):
             epoch=port.epoch,
             moving_to=port.moving_to,
             workload=port.workload,
+            security_groups=port.security_groups,
         )
 
     def _placement(self, port: Port, path: Path) -> None:

@@ -60,6 +60,51 @@ class AllowedAddress(Declared, frozen=True, kw_only=True):
     mac: str | None = None
 
 
+class Remote(Declared, frozen=True, kw_only=True):
+    """The other side of a rule: exactly one of an address range, the members of a group, or an address group."""
+
+    cidr: str | None = None
+    group: str | None = None
+    address_group: str | None = None
+
+
+class Rule(Declared, frozen=True, kw_only=True):
+    """One line of a security group.
+
+    ``direction`` is the port's: ``ingress`` is towards it. ``protocol``: a name, or a number 0..255; ``port``: the
+    destination's, as a number, a range ``FIRST-LAST`` or a list of those; ``type`` and ``code`` are ICMP's. What is
+    left out (``None``) matches anything. Of all rules of a port the lowest ``priority`` (1..1000) comes first; at a tie
+    drop wins over reject over allow.
+    """
+
+    direction: Literal["ingress", "egress"]
+    ethertype: Literal["ipv4", "ipv6"] | None = None
+    protocol: str | int | None = None
+    port: int | str | tuple[int | str, ...] | None = None
+    type: int | None = None
+    code: int | None = None
+    remote: Remote | None = None
+    priority: int = 1000
+    action: Literal["allow", "drop", "reject"] = "allow"
+    log: bool = False
+    description: str = ""
+
+
+class SecurityGroup(Labelled, frozen=True, kw_only=True):
+    """What its ports may receive and send, as a list of rules; what no rule allows is refused.
+
+    ``default_egress``: without any egress rule, whether its ports may send anything. ``stateful``: replies pass.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    default_egress: Literal["allow", "deny"] = "allow"
+    stateful: bool = True
+
+
+AddressGroup = tuple[str, ...]
+"""Address ranges of one name, for rules to refer to."""
+
+
 class Port(Labelled, frozen=True, kw_only=True):
     """A virtual NIC.
 
@@ -67,6 +112,7 @@ class Port(Labelled, frozen=True, kw_only=True):
     ``host``: ``None`` is unplaced, delivered to nobody. ``id``: the UUID that is the interface's ``iface-id``.
     ``epoch`` counts the port's placements: of two that disagree the higher one holds. ``moving_to``: the host that it
     is about to move to, which gets a copy of what is sent to it. ``workload``: the machine whose NIC it is.
+    ``security_groups``: left out (``None``) means the group ``default``; an empty list lets nothing in and nothing out.
     """
 
     network: str
@@ -79,6 +125,7 @@ class Port(Labelled, frozen=True, kw_only=True):
     epoch: int = 0
     moving_to: str | None = None
     workload: str = ""
+    security_groups: tuple[str, ...] | None = None
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -91,7 +138,7 @@ class Port(Labelled, frozen=True, kw_only=True):
 class RemoteEndpoint(Declared, frozen=True, kw_only=True):
     """Somebody elsewhere by bare VTEP: a MAC and its addresses, for callers that know no hosts.
 
-    ``epoch`` counts its placements: of two that disagree the higher one holds.
+    ``epoch`` counts its placements: of two that disagree the higher one holds. ``groups``: those it is a member of.
     """
 
     network: str
@@ -99,6 +146,7 @@ class RemoteEndpoint(Declared, frozen=True, kw_only=True):
     ips: tuple[str, ...] = ()
     vtep: str
     epoch: int = 0
+    groups: tuple[str, ...] = ()
 
 
 class Vpc(Labelled, frozen=True, kw_only=True):
@@ -107,6 +155,8 @@ class Vpc(Labelled, frozen=True, kw_only=True):
     tenant: str = ""
     networks: dict[str, Network] = {}
     ports: dict[str, Port] = {}
+    security_groups: dict[str, SecurityGroup] = {}
+    address_groups: dict[str, AddressGroup] = {}
 
 
 class Model(Declared, frozen=True, kw_only=True):
@@ -134,3 +184,5 @@ class VpcState(Declared, frozen=True, kw_only=True):
     ports: dict[str, Port] = {}
     endpoints: dict[str, RemoteEndpoint] = {}
     hosts: dict[str, str] = {}
+    security_groups: dict[str, SecurityGroup] = {}
+    address_groups: dict[str, AddressGroup] = {}

@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from os_ken.ofproto.nicira_ext import NX_CT_F_COMMIT, NX_CT_RECIRC_NONE
 
 from ovsnet.features import BY_COOKIE
 from ovsnet.model.numbers import ip_text, mac_text
 from ovsnet.openflow.dump import FlowEntry, canonical_match
-from os_ken.ofproto.nicira_ext import NX_CT_F_COMMIT, NX_CT_RECIRC_NONE
-
 from ovsnet.openflow.osken import PARSER, PROTOCOL, ExtendedSetField, match_of, nxm_name
 from ovsnet.pipeline.fields import Field, RegisterField
 from ovsnet.pipeline.template import (
@@ -133,17 +132,14 @@ def _register(field: RegisterField, value: int, mask: int | None) -> int | tuple
 
 def _action(action: Action, values: dict[str, int]) -> Any:
     if isinstance(action, Output):
-        if isinstance(action.port, RegisterField):
-            return PARSER.NXActionOutputReg(_span(action.port), action.port.oxm, 0)
-        return PARSER.OFPActionOutput(OFPP_IN_PORT if action.port is None else _resolve(action.port, values), 0)
+        return _output(action, values)
     if isinstance(action, Move):
         source, target = nxm_name(action.source.oxm), nxm_name(action.target.oxm)
         at = action.target.low if isinstance(action.target, RegisterField) else 0
         return PARSER.NXActionRegMove(src_field=source, dst_field=target, n_bits=action.source.bits, dst_ofs=at)
-    if isinstance(action, Track):
-        return PARSER.NXActionCT(0, action.zone.oxm, _span(action.zone), action.table.id, 0, [])
-    if isinstance(action, Commit):
-        return PARSER.NXActionCT(NX_CT_F_COMMIT, action.zone.oxm, _span(action.zone), NX_CT_RECIRC_NONE, 0, [])
+    if isinstance(action, Track | Commit):
+        flags, table = (0, action.table.id) if isinstance(action, Track) else (NX_CT_F_COMMIT, NX_CT_RECIRC_NONE)
+        return PARSER.NXActionCT(flags, action.zone.oxm, _span(action.zone), table, 0, [])
     if isinstance(action, Call):
         return PARSER.NXActionResubmitTable(in_port=OFPP_IN_PORT16, table_id=action.table.id)
     if not isinstance(action, SetField):
@@ -154,6 +150,12 @@ def _action(action: Action, values: dict[str, int]) -> Any:
     if field.oxm in ExtendedSetField.HEADERS:
         return ExtendedSetField(field.oxm, value)
     return PARSER.OFPActionSetField(**{field.oxm: _user(field, value)})
+
+
+def _output(action: Output, values: dict[str, int]) -> Any:
+    if isinstance(action.port, RegisterField):
+        return PARSER.NXActionOutputReg(_span(action.port), action.port.oxm, 0)
+    return PARSER.OFPActionOutput(OFPP_IN_PORT if action.port is None else _resolve(action.port, values), 0)
 
 
 def _span(field: RegisterField) -> int:

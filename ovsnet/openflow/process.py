@@ -223,6 +223,9 @@ class SwitchProcess:
             channel = self._channel
         if channel is not None:
             _want_notices(channel)
+    def flush_zones(self, zones: Sequence[int], timeout: float = 60.0) -> None:
+        """See SwitchPort."""
+        self._ask(timeout, "flush", list(zones), timeout)
 
     def enforced(self, revisions: Mapping[str, int]) -> None:
         """See SwitchPort. The child may be starting: then nobody is there to hear it."""
@@ -397,6 +400,8 @@ def _answer(
         app.on_notice(lambda notice: _tell(channel, "notice", notice))
     if what == "barrier":
         app.barrier(*arguments)
+    elif what == "flush":
+        app.flush_zones(*arguments)
     elif what == "enforced":
         app.enforced(*arguments)
     return None, b""

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
+FLUSH_WEIGHT = 1000
+"""How many flows a zone's flush counts for in the patience with a switch: it walks the whole connection table."""
+
+
 class _Waiter:
     """One request that waits for its answer."""
 
@@ -104,6 +108,22 @@ class Transactions:
         with _Waits(self, xid) as (waiter,):
             self._send(self._session(), wire.message(wire.BARRIER_REQUEST, xid))
             waiter.wait(time.monotonic() + timeout, "a barrier")
+
+    def flush_zones(self, zones: Sequence[int], timeout: float) -> None:
+        """See SwitchPort."""
+        barrier, *xids = (self._xid() for _ in range(len(zones) + 1))
+        with (
+            self._connection.busy(FLUSH_WEIGHT * len(zones)),
+            _Waits(self, barrier, *xids) as (done, *flushes),
+        ):
+            session = self._session()
+            requests = (wire.flush_zone(xid, zone) for xid, zone in zip(xids, zones, strict=True))
+            self._send(session, b"".join((*requests, wire.message(wire.BARRIER_REQUEST, barrier))))
+            done.wait(time.monotonic() + timeout, "the flush of conntrack zones")
+        for zone, flush in zip(zones, flushes, strict=True):
+            if flush.error is not None:
+                kind, code, _ = flush.error
+                raise SwitchError(f"{self._connection.target}: flush of zone {zone} refused, type {kind}, code {code}")
 
     def multipart(self, kind: int, body: bytes, timeout: float, what: str = "a multipart request") -> list[bytes]:
         """See SwitchPort.multipart; ``what`` it is in words, for errors."""

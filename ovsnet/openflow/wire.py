@@ -21,13 +21,13 @@ BUNDLE_OPEN, BUNDLE_CLOSE, BUNDLE_COMMIT, BUNDLE_DISCARD = 0, 2, 4, 6
 ORDERED_ATOMIC = 0x3
 ANY = 0xFFFFFFFF
 HELLO_FAILED = 0
+NICIRA, NXT_SET_CONTROLLER_ID, NXT_CT_FLUSH_ZONE = 0x00002320, 20, 29
 
 _MULTIPART = struct.Struct("!HHxxxx")
 _FLOW_REQUEST = struct.Struct("!BxxxIIxxxxQQHHxxxx")
 _BUNDLE = struct.Struct("!IHH")
 _ERROR = struct.Struct("!HH")
-_CONTROLLER_ID = struct.Struct("!II6xH")
-_NICIRA, _NXT_SET_CONTROLLER_ID = 0x2320, 20
+_NICIRA_NUMBER = struct.Struct("!II6xH")  # the form of the experimenter messages below
 
 
 class Xids:
@@ -90,7 +90,7 @@ def set_config(xid: int) -> bytes:
 
 def set_controller_id(xid: int, controller_id: int) -> bytes:
     """NXT_SET_CONTROLLER_ID: this connection gets the packet-ins that are for ``controller_id``, and no others."""
-    return message(EXPERIMENTER, xid, _CONTROLLER_ID.pack(_NICIRA, _NXT_SET_CONTROLLER_ID, controller_id))
+    return message(EXPERIMENTER, xid, _NICIRA_NUMBER.pack(NICIRA, NXT_SET_CONTROLLER_ID, controller_id))
 
 
 def multipart_request(xid: int, kind: int, body: bytes = b"") -> bytes:
@@ -111,6 +111,11 @@ def flow_stats(table: int, cookie: int, mask: int) -> bytes:
 def bundle_control(xid: int, bundle_id: int, kind: int) -> bytes:
     """OFPT_BUNDLE_CONTROL for an ordered, atomic bundle."""
     return message(BUNDLE_CONTROL, xid, _BUNDLE.pack(bundle_id, kind, ORDERED_ATOMIC))
+
+
+def flush_zone(xid: int, zone: int) -> bytes:
+    """NXT_CT_FLUSH_ZONE: forget the connections of a conntrack zone (Open vSwitch, nicira-ext.h, nx_zone_id)."""
+    return message(EXPERIMENTER, xid, _NICIRA_NUMBER.pack(NICIRA, NXT_CT_FLUSH_ZONE, zone))
 
 
 def multipart_flags(raw: bytes) -> int:

@@ -7,7 +7,7 @@ from itertools import combinations
 
 from ovsnet.pipeline.fields import ETH_IPV4, ETH_IPV6, Field, RegisterField
 from ovsnet.pipeline.tables import Table
-from ovsnet.pipeline.template import Call, Commit, FlowTemplate, Goto, Match, Move, Output, SetField, Track
+from ovsnet.pipeline.template import Action, Call, Commit, FlowTemplate, Goto, Match, Move, Output, SetField, Track
 
 REGISTER_BITS = 32
 
@@ -105,33 +105,37 @@ def _check_template(template: FlowTemplate, order: dict[str, int]) -> None:
 def _check_actions(template: FlowTemplate, matched: dict[str, int | str], order: dict[str, int], where: str) -> None:
     table, now = template.table, dict(matched)
     for position, action in enumerate(template.actions):
-        if isinstance(action, Goto):
-            if position != len(template.actions) - 1:
-                raise PipelineError(f"{where}: a goto has to be the last action")
-            if action.table.name not in (*table.next, table.miss):
-                raise PipelineError(f"{where} goes to {action.table.name}, which the table does not declare")
-        elif isinstance(action, Output):
-            if not table.output:
-                raise PipelineError(f"{where} sends a frame out, which the table does not declare")
-        elif isinstance(action, Call):
-            if action.table.name not in table.calls:
-                raise PipelineError(f"{where} calls {action.table.name}, which the table does not declare")
-        elif isinstance(action, Track | Commit):
-            if now.get("dl_type") not in (ETH_IPV4, ETH_IPV6):
-                raise PipelineError(f"{where} tracks a connection without matching IPv4 or IPv6")
-            if isinstance(action, Track) and action.table.name not in table.next:
-                raise PipelineError(f"{where} goes to {action.table.name}, which the table does not declare")
-        else:
+        if isinstance(action, Goto) and position != len(template.actions) - 1:
+            raise PipelineError(f"{where}: a goto has to be the last action")
+        if isinstance(action, SetField | Move):
             target = action.field if isinstance(action, SetField) else action.target
             _check_use(target, table.writes, table, order, f"{where} sets {target.name}")
             _check_prerequisites(target, now, f"{where} sets {target.name}")
-            if isinstance(action, SetField):
-                _check_value(target, action.value, where)
-                now[target.name] = action.value
-            elif action.source.bits != target.bits:
-                raise PipelineError(f"{where} moves {action.source.name} to {target.name} of another width")
-            elif isinstance(action, Move):
-                _check_prerequisites(action.source, now, f"{where} reads {action.source.name}")
+            _check_written(action, now, where)
+        else:
+            _check_step(action, table, now, where)
+
+
+def _check_step(action: Action, table: Table, now: dict[str, int | str], where: str) -> None:
+    """What leads on or out."""
+    if isinstance(action, Goto | Track) and action.table.name not in (*table.next, table.miss):
+        raise PipelineError(f"{where} goes to {action.table.name}, which the table does not declare")
+    if isinstance(action, Call) and action.table.name not in table.calls:
+        raise PipelineError(f"{where} calls {action.table.name}, which the table does not declare")
+    if isinstance(action, Output) and not table.output:
+        raise PipelineError(f"{where} sends a frame out, which the table does not declare")
+    if isinstance(action, Track | Commit) and now.get("dl_type") not in (ETH_IPV4, ETH_IPV6):
+        raise PipelineError(f"{where} tracks a connection without matching IPv4 or IPv6")
+
+
+def _check_written(action: SetField | Move, now: dict[str, int | str], where: str) -> None:
+    if isinstance(action, SetField):
+        _check_value(action.field, action.value, where)
+        now[action.field.name] = action.value
+        return
+    if action.source.bits != action.target.bits:
+        raise PipelineError(f"{where} moves {action.source.name} to {action.target.name} of another width")
+    _check_prerequisites(action.source, now, f"{where} reads {action.source.name}")
 
 
 def _check_value(field: Field, value: int | str, where: str) -> None:

@@ -56,7 +56,9 @@ TUN_ID = _field("tun_id", 64, "int", "tunnel_id", "VNI of the tunnel header")
 TUN_DST = _field("tun_dst", 32, "ipv4", "tun_ipv4_dst", "IPv4 VTEP that the frame is sent to")
 TUN_IPV6_DST = _field("tun_ipv6_dst", 128, "ipv6", "tun_ipv6_dst", "IPv6 VTEP that the frame is sent to")
 CT_STATE = _field("ct_state", 32, "ct", "ct_state", "what the connection tracker says of the packet")
-CT_NW_SRC = _field("ct_nw_src", 32, "ipv4", "ct_nw_src", "IPv4 source of the connection's first packet", dl_type=ETH_IPV4)
+CT_NW_SRC = _field(
+    "ct_nw_src", 32, "ipv4", "ct_nw_src", "IPv4 source of the connection's first packet", dl_type=ETH_IPV4
+)
 CT_NW_DST = _field(
     "ct_nw_dst", 32, "ipv4", "ct_nw_dst", "IPv4 destination of the connection's first packet", dl_type=ETH_IPV4
 )
@@ -68,7 +70,7 @@ CT_IPV6_DST = _field(
 )
 CT_NW_PROTO = _field("ct_nw_proto", 8, "int", "ct_nw_proto", "IP protocol of the connection")
 CT_TP_SRC = _field("ct_tp_src", 16, "int", "ct_tp_src", "source port (or ICMP type) of the connection's first packet")
-CT_TP_DST = _field("ct_tp_dst", 16, "int", "ct_tp_dst", "destination port (or ICMP code) of the connection's first packet")
+CT_TP_DST = _field("ct_tp_dst", 16, "int", "ct_tp_dst", "its destination port (or ICMP code)")
 ETH_SRC = _field("dl_src", 48, "mac", "eth_src", "source MAC")
 ETH_DST = _field("dl_dst", 48, "mac", "eth_dst", "destination MAC")
 ETH_TYPE = _field("dl_type", 16, "hex", "eth_type", "EtherType")
@@ -86,6 +88,8 @@ IP_FRAG = _field("nw_frag", 8, "int", "ip_frag", "fragment: 1 first, 3 later, 0 
 IP_PROTO = _field("nw_proto", 8, "int", "ip_proto", "IP protocol")
 ICMP_TYPE = _field("icmp_type", 8, "int", "icmpv4_type", "ICMP type", dl_type=ETH_IPV4, nw_proto=PROTO_ICMP)
 ICMP_CODE = _field("icmp_code", 8, "int", "icmpv4_code", "ICMP code", dl_type=ETH_IPV4, nw_proto=PROTO_ICMP)
+TCP_SRC = _field("tcp_src", 16, "int", "tcp_src", "TCP source port", nw_proto=PROTO_TCP)
+UDP_SRC = _field("udp_src", 16, "int", "udp_src", "UDP source port", nw_proto=PROTO_UDP)
 TCP_DST = _field("tcp_dst", 16, "int", "tcp_dst", "TCP destination port", nw_proto=PROTO_TCP)
 UDP_DST = _field("udp_dst", 16, "int", "udp_dst", "UDP destination port", nw_proto=PROTO_UDP)
 SCTP_SRC = _field("sctp_src", 16, "int", "sctp_src", "SCTP source port", nw_proto=PROTO_SCTP)
@@ -121,16 +125,14 @@ ND_OPTIONS_TYPE = _field(
 )
 
 
-
 def _register(name: str, register: int, low: int, bits: int, lives: tuple[str, str], meaning: str) -> RegisterField:
-    return RegisterField(name, bits, "int", f"reg{register}", meaning, (), register, low, *lives)
+    kind: Kind = "hex" if name.startswith(("way", "groups", "sets", "remote")) else "int"
+    return RegisterField(name, bits, kind, f"reg{register}", meaning, (), register, low, *lives)
 
 
 _JUDGED = ("classify", "rules")
 _JUDGE = ("way", "rules")
-NET = _register(
-    "net", 0, 0, 24, ("classify", "rules"), "the network (L2 segment) that the frame is in: its VNI"
-)
+NET = _register("net", 0, 0, 24, ("classify", "rules"), "the network (L2 segment) that the frame is in: its VNI")
 POLICY = _register(
     "policy", 1, 0, 32, _JUDGED, "the set of security groups of the port that is judged; 0: it has no filter"
 )
@@ -151,7 +153,8 @@ OUT = _register("out", 8, 0, 16, ("deliver", "ingress_verdict"), "the OpenFlow p
 RULE = _register("rule", 9, 0, 32, ("egress", "rules"), "the number of the rule that decided")
 PORT = _register("port", 10, 0, 16, _JUDGE, "destination port, or ICMP type and code, where the tracker has none")
 ICMP_KIND, ICMP_DETAIL = (
-    _register(name, 10, low, 8, _JUDGE, f"half of ``port``: the ICMP {name}") for name, low in (("kind", 8), ("detail", 0))
+    _register(name, 10, low, 8, _JUDGE, f"half of ``port``: the ICMP {name}")
+    for name, low in (("kind", 8), ("detail", 0))
 )
 PROTO = _register("proto", 8, 16, 8, _JUDGE, "IP protocol, where it is the packet's own that counts")
 REMOTE = tuple(
@@ -162,7 +165,7 @@ REMOTE6 = RegisterField("remote", 128, "ipv6", "xxreg3", "the peer's IPv6 addres
 
 PACKET_FIELDS: tuple[Field, ...] = (
     IN_PORT, ETH_DST, ETH_SRC, ETH_TYPE, VLAN_VID, IPV4_SRC, IPV4_DST, IPV6_SRC, IPV6_DST, IP_FRAG, IP_PROTO,
-    TCP_DST, UDP_DST, SCTP_SRC, SCTP_DST, ICMP_TYPE, ICMP_CODE,
+    TCP_SRC, TCP_DST, UDP_SRC, UDP_DST, SCTP_SRC, SCTP_DST, ICMP_TYPE, ICMP_CODE,
     ICMPV6_TYPE, ICMPV6_CODE, ND_TARGET, ND_SLL, ND_TLL, ND_RESERVED, ND_OPTIONS_TYPE, ARP_OP, ARP_SPA, ARP_TPA,
     ARP_SHA, ARP_THA, TUN_ID, TUN_DST, TUN_IPV6_DST,
 )  # fmt: skip

@@ -52,9 +52,7 @@ def flow_ofctl(row: Row) -> str:
     template, values = row.template, row.named()
     match = "".join(f",{_match_text(term, values, names=False)}" for term in _spoken(template))
     actions = ",".join(_action_text(action, values, names=False) for action in template.actions) or "drop"
-    return (
-        f"cookie={template.cookie:#x},table={template.table.id},priority={row.priority}{match},actions={actions}"
-    )
+    return f"cookie={template.cookie:#x},table={template.table.id},priority={row.priority}{match},actions={actions}"
 
 
 def flow_data(row: Row) -> dict[str, Any]:

@@ -16,8 +16,9 @@ class Table:
     """One OpenFlow table.
 
     ``features`` may put flows here; ``reads`` may be matched and ``writes`` set; ``next`` are the tables that a flow
-    may go to, ``calls`` those that it may look up before it carries on here; ``output`` says whether frames leave the switch here; ``miss`` is what befalls a frame that no flow
-    matches: ``drop``, or the name of a table; ``missed`` says in a sentence what such a frame was.
+    may go to, ``calls`` those that it may look up before it carries on here; ``output`` says whether frames leave the
+    switch here; ``miss`` is what befalls a frame that no flow matches: ``drop``, or the name of a table; ``missed``
+    says in a sentence what such a frame was.
     """
 
     id: int
@@ -194,7 +195,8 @@ WAY = Table(
     features=("security_groups",),
     reads=(f.CT_STATE, f.SIDE, f.ZONE, f.ETH_TYPE, f.IP_PROTO, f.IP_FRAG),
     writes=(
-        f.WAY, f.VERDICT, f.RULE, *f.GROUPS, *f.SETS, f.PORT, f.ICMP_KIND, f.ICMP_DETAIL, f.PROTO, f.REMOTE[3], f.REMOTE6,
+        f.WAY, f.VERDICT, f.RULE, *f.GROUPS, *f.SETS, f.PORT, f.ICMP_KIND, f.ICMP_DETAIL, f.PROTO, f.REMOTE[3],
+        f.REMOTE6,
     ),
     next=("members",),
     missed="It is neither IPv4 nor IPv6.",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ovsnet import Switch
-from ovsnet.compiler import Desired, Owned, Subject
+from ovsnet.desired import Desired, Owned, Subject
 from ovsnet.features import TEMPLATES, l2
 from ovsnet.lab.ovs import OvsInstance
 from ovsnet.pipeline.render import flow_ofctl
