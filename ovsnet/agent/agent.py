@@ -19,6 +19,7 @@ from ovsnet.agent.arrival import Arrivals, Listener
 from ovsnet.agent.boot import BOOT_ID_FILE, BootHold, read_boot_id
 from ovsnet.agent.numbering import NumbersFile
 from ovsnet.agent.observe import LocalPorts, Observer
+from ovsnet.agent.packetlog import packet_log_of
 from ovsnet.agent.reconcile import AUDIT_EVERY, Reconciler, Status
 from ovsnet.agent.store import Store
 from ovsnet.agent.zones import ZoneKeeper, filtered
@@ -127,6 +128,7 @@ class Agent:
             zones=self.zones,
             numbers=self.numbers,
         )
+        self.packets = packet_log_of(self)
         self.arrivals = Arrivals(self.switch, self._arriving)
         self.arrivals.listen(lambda _vpc, _port: self._news())
         self.unsaved: set[str] = set()
@@ -161,6 +163,7 @@ class Agent:
         self.ovsdb.on_change(self._news)
         self.ovsdb.start()
         self.reconciler.start()
+        self.packets.start()
         self.arrivals.start()
         self._thread.start()
         self.observer.start()
@@ -177,6 +180,7 @@ class Agent:
         self.observer.stop()
         self.reconciler.stop()
         self.switch.stop()
+        self.packets.stop()
         self.ovsdb.close()
         self._disk.shutdown()
         self.store.close()

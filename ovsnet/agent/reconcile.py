@@ -258,7 +258,7 @@ class Reconciler:
         desired = self.compiler.desired
         self.enforcer.frozen = frozenset(self._broken)
         if fresh:
-            self.enforcer.adopt(self.enforcer.read(), desired, self._attribute)
+            self.enforcer.adopt(self.enforcer.read_with_meters(), desired, self._attribute)
             changed = self.enforcer.converge(desired)
         else:
             changed = self.enforcer.advance(desired, delta)
@@ -398,19 +398,19 @@ class Reconciler:
             if generation:
                 started = time.monotonic()
                 try:
-                    actual = self.enforcer.read()
+                    actual, lacks = self.enforcer.read(), self.enforcer.lacks_meters()
                 except SwitchError as exc:
                     log.info("audit put off: %s", exc)
                     continue
                 took = time.monotonic() - started
-                self.call(lambda: self._audited(generation, steps, actual))  # noqa: B023
+                self.call(lambda: self._audited(generation, steps, actual, lacks))  # noqa: B023
 
-    def _audited(self, generation: int, steps: int, actual: Any) -> None:
+    def _audited(self, generation: int, steps: int, actual: Any, lacks_meters: bool) -> None:
         """Compare what was read with the account, unless that has moved on since."""
         if (generation, steps) != (self._synced_generation, self.status.steps):
             return
         self._audits += 1
-        differences = self.enforcer.differences(actual)
+        differences = self.enforcer.differences(actual) + ["the meters are not ours"] * lacks_meters
         for line in differences[:10]:
             log.warning("drift in the switch: %s", line)
         if differences or self.enforcer.held:

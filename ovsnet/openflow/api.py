@@ -126,6 +126,7 @@ class SwitchPort(Protocol):
 
         Until then, copies of packets come to nobody through this connection. The callback is called on a thread for it.
         """
+
     def flush_zones(self, zones: Sequence[int], timeout: float = 60.0) -> None:
         """Have the connection tracker forget all connections of these zones (0-65535), and wait until it has."""
 

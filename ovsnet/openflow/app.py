@@ -220,6 +220,7 @@ class OvsnetApp(OSKenApp):  # type: ignore[misc]
 
     def _ask_for_copies(self, datapath: SwitchDatapath) -> None:
         datapath.send(wire.set_controller_id(self._app_xids.take(), CONTROLLER_ID))
+
     def flush_zones(self, zones: Sequence[int], timeout: float = 60.0) -> None:
         """See SwitchPort."""
         self._transactions.flush_zones(zones, timeout)

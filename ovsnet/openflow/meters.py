@@ -1,4 +1,4 @@
-"""Meters: the rates at which copies of packets come to us; what exceeds them is not copied (OpenFlow 1.4, 5.7, 7.3.4.4).
+"""Meters: the rates at which copies of packets come to us, and beyond which none are made (OpenFlow 1.4, 5.7).
 
 Only meters with ids of our own range are read, changed and removed.
 """
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from ovsnet.openflow import wire
 from ovsnet.openflow.api import SwitchPort
-from ovsnet.openflow.errors import SwitchError
 from ovsnet.pipeline.verdicts import LOG_METER, REJECT_METER
 
 OWN = range(1001, 1017)
@@ -95,6 +94,11 @@ def steps(present: Mapping[int, Meter | None], wanted: Iterable[Meter]) -> Itera
             yield DELETE, Meter(number, 0, 0)
 
 
+def lacking(port: SwitchPort, wanted: Iterable[Meter] = METERS, timeout: float = 10.0) -> list[tuple[int, Meter]]:
+    """The commands that a switch needs to have the wanted meters. Raises SwitchError."""
+    return list(steps(parse_config(port.multipart(wire.MP_METER_CONFIG, all_meters(), timeout)), wanted))
+
+
 def keep_meters(port: SwitchPort, wanted: Iterable[Meter] = METERS, timeout: float = 10.0) -> bool:
     """Bring our meters in a switch to the wanted ones; whether any had to be added.
 
@@ -102,13 +106,9 @@ def keep_meters(port: SwitchPort, wanted: Iterable[Meter] = METERS, timeout: flo
     are then not limited. So this comes before any flows, and flows that were there before a meter are added again.
     Raises SwitchError, also when the datapath has no meters.
     """
-    present = parse_config(port.multipart(wire.MP_METER_CONFIG, all_meters(), timeout))
-    commands = list(steps(present, wanted))
+    commands = lacking(port, wanted, timeout)
     if commands:
-        try:
-            port.order(wire.METER_MOD, [meter_mod(*command) for command in commands], timeout)
-        except SwitchError as error:
-            raise SwitchError(f"{error}: the switch does not take the meters that limit what its agent is told") from None
+        port.order(wire.METER_MOD, [meter_mod(*command) for command in commands], timeout)
     return any(command == ADD for command, _meter in commands)
 
 

@@ -223,6 +223,7 @@ class SwitchProcess:
             channel = self._channel
         if channel is not None:
             _want_notices(channel)
+
     def flush_zones(self, zones: Sequence[int], timeout: float = 60.0) -> None:
         """See SwitchPort."""
         self._ask(timeout, "flush", list(zones), timeout)
