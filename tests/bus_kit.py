@@ -34,6 +34,7 @@ class Truth:
         self.history: set[tuple[str, Head]] = set()
         self.told: dict[str, Picture] = {}
         self.reports: list[ReportMessage] = []
+        self.reasons: dict[str, str] = {}
         self.on_raise: Callable[[list[Told]], object] = lambda messages: None
         self._tx = 0
         self._lock = threading.RLock()
@@ -53,6 +54,9 @@ class Truth:
             before = self.states[vpc]
             messages = self._take(msgspec.structs.replace(before, revision=max(before.revision, above) + 1))
         self.on_raise(messages)
+
+    def reachable(self, host: str, reason: str, *, refused: bool = False) -> None:
+        self.reasons[host] = reason
 
     def reported(self, report: ReportMessage) -> None:
         self.reports.append(report)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from ovsnet.agent import report
 from ovsnet.agent.arrival import Arrivals, Listener
@@ -29,6 +29,7 @@ from ovsnet.errors import UserError
 from ovsnet.facts import Facts
 from ovsnet.features import TEMPLATES
 from ovsnet.http.events import EventLog
+from ovsnet.log import about, about_port
 from ovsnet.model.types import VpcState
 from ovsnet.numbers import Numbers
 from ovsnet.openflow.codec import decode
@@ -452,18 +453,24 @@ class Agent:
         """Log what is wrong with interfaces, once."""
         state = self.ovsdb.state
         news = {
-            f"iface-id {c.iface_id} is on {c.chosen}, and on {', '.join(c.others)}, ignored" for c in state.conflicts
+            f"iface-id {c.iface_id} is on {c.chosen}, and on {', '.join(c.others)}, ignored": self._about(c.iface_id)
+            for c in state.conflicts
         }
-        news |= {f"{i.name}: {i.error}" for i in state.interfaces.values() if i.error}
-        news |= {
-            f"{m['port']} is plugged here as {m['interface']}, declared on {m['declared_host'] or 'no host'}: not bound"
-            for m in self.misplaced()
-        }
+        news |= {f"{i.name}: {i.error}": self._about(iface) for iface, i in state.interfaces.items() if i.error}
+        for m in self.misplaced():
+            where = f"declared on {m['declared_host'] or 'no host'}"
+            vpc, _, name = m["port"].partition("/")
+            news[f"{m['port']} is plugged here as {m['interface']}, {where}: not bound"] = about_port(vpc, name)
         if state.tunnel is not None and state.tunnel.error:
-            news.add(f"tunnel port {state.tunnel.name}: {state.tunnel.error}")
-        for line in sorted(news - self._reported):
-            log.warning("%s", line)
-        self._reported = news
+            news[f"tunnel port {state.tunnel.name}: {state.tunnel.error}"] = about()
+        for line in sorted(news.keys() - self._reported):
+            log.warning("%s", line, extra=news[line])
+        self._reported = set(news)
+
+    def _about(self, iface_id: str) -> dict[str, Any]:
+        """That a line is about the port that has an id, if any has."""
+        port = self.view.port_of(iface_id)
+        return about() if port is None else about_port(*port)
 
 
 def facts_of(state: SwitchState) -> Facts:

@@ -10,8 +10,10 @@ import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ovsnet.desired import Delta, Desired, Owned, Subject
+from ovsnet.log import about
 from ovsnet.openflow.api import SwitchPort
 from ovsnet.openflow.codec import encode_plan
 from ovsnet.openflow.errors import SwitchDisconnected, SwitchError, SwitchTimeout
@@ -35,6 +37,16 @@ class Hold:
     reason: str
     flow: str = ""
     path: str = ""
+
+
+class Difference(NamedTuple):
+    """A flow that is not as it was left, in words, and the model object that it stems from, if that is known."""
+
+    text: str
+    subject: Subject | None = None
+
+
+OTHER_METERS = Difference("the meters are not ours")
 
 
 class Enforcer:
@@ -84,15 +96,21 @@ class Enforcer:
         """Whether the switch has other meters than ours, though it took them before. Raises SwitchError."""
         return not self._meterless and bool(lacking(self.switch))
 
-    def differences(self, actual: Actual) -> list[str]:
-        """How the switch differs from what it was left with, a readable line for each flow."""
+    def differences(self, actual: Actual) -> list[Difference]:
+        """How the switch differs from what it was left with, flow by flow."""
         missing = [
-            f"missing or changed: {flow_text(o.row)}" for k, o in self.flows.items() if actual.rows.get(k) != o.row
+            Difference(f"missing or changed: {flow_text(o.row)}", o.subject)
+            for key, o in self.flows.items()
+            if actual.rows.get(key) != o.row
         ]
         surplus = [
-            f"not ours to be there: {flow_text(row)}" for key, row in actual.rows.items() if key not in self.flows
+            Difference(f"not ours to be there: {flow_text(row)}")
+            for key, row in actual.rows.items()
+            if key not in self.flows
         ]
-        strays = [f"unknown: table {s.table} priority {s.priority} match {s.match.hex()}" for s in actual.strays]
+        strays = [
+            Difference(f"unknown: table {s.table} priority {s.priority} match {s.match.hex()}") for s in actual.strays
+        ]
         return [*missing, *surplus, *strays]
 
     def adopt(self, actual: Actual, desired: Desired, attribute: Callable[[Row], Subject]) -> None:
@@ -247,7 +265,8 @@ class Enforcer:
     def _hold(self, vpc: str, hold: Hold) -> None:
         self.held[vpc] = hold
         self.refusals += 1
-        log.error("%s is held at its last good flows: %s", f"VPC {vpc}" if vpc else "the host", hold.reason)
+        what = f"VPC {vpc}" if vpc else "the host"
+        log.error("%s is held at its last good flows: %s", what, hold.reason, extra=about(vpc, hold.path))
 
     def _owner(self, row: Row) -> Subject | None:
         owned = self.flows.get(row.key)

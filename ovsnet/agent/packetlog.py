@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ovsnet.desired import Subject
 from ovsnet.features.security_groups import INGRESS
 from ovsnet.http.events import EventLog
+from ovsnet.log import about
 from ovsnet.model.rules import ICMP, ICMPV6, PROTOCOLS
 from ovsnet.openflow.api import SwitchPort
 from ovsnet.openflow.errors import SwitchError
@@ -76,7 +77,8 @@ class PacketLog:
     def _write(self, notice: Notice) -> None:
         entry = entry_of(notice, self._rule_of(notice.rule), self._port_at(notice.ofport))
         self._events.add("log", entry)
-        log.info("packet %s", json.dumps(entry))
+        vpc = (entry["port"] or "").partition("/")[0]
+        log.info("packet %s", json.dumps(entry), extra=about(vpc, entry["rule"] or ""))
 
 
 def entry_of(notice: Notice, rule: str | None, port: str | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from ovsnet.agent.enforce import Enforcer, Hold
+from ovsnet.agent.enforce import OTHER_METERS, Enforcer, Hold
 from ovsnet.agent.numbering import NumbersFile
 from ovsnet.agent.observe import LocalPorts
 from ovsnet.agent.zones import ZoneKeeper, filtered
@@ -24,6 +24,7 @@ from ovsnet.compiler import HostCompiler
 from ovsnet.desired import HOST, Delta, Subject
 from ovsnet.facts import Facts
 from ovsnet.http.metrics import Distribution
+from ovsnet.log import about
 from ovsnet.model.types import VpcState
 from ovsnet.openflow.api import SwitchPort
 from ovsnet.openflow.errors import SwitchError
@@ -356,7 +357,9 @@ class Reconciler:
             culprit = self._compile_all()
             if culprit is None:
                 break
-            self._broken[culprit[0]] = Hold(f"cannot be compiled: {culprit[1]}")
+            vpc, reason = culprit
+            log.error("VPC %s cannot be compiled: %s", vpc, reason, extra=about(vpc))
+            self._broken[vpc] = Hold(f"cannot be compiled: {reason}", path=f"vpcs.{vpc}")
         self._synced_generation = 0
         return Delta()
 
@@ -410,14 +413,15 @@ class Reconciler:
         if (generation, steps) != (self._synced_generation, self.status.steps):
             return
         self._audits += 1
-        differences = self.enforcer.differences(actual) + ["the meters are not ours"] * lacks_meters
-        for line in differences[:10]:
-            log.warning("drift in the switch: %s", line)
+        differences = self.enforcer.differences(actual) + [OTHER_METERS] * lacks_meters
+        for text, subject in differences[:10]:
+            extra = about() if subject is None else about(subject.vpc, subject.path)
+            log.warning("drift in the switch: %s", text, extra=extra)
         if differences or self.enforcer.held:
             log.warning("audit: %d flows differ, %d VPCs held; repairing", len(differences), len(self.enforcer.held))
             self._repairs += len(differences)
             if differences:
-                self._on_drift(differences)
+                self._on_drift([one.text for one in differences])
             self._synced_generation = 0
             self._poke()
 

@@ -18,9 +18,10 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from ovsnet.agent.follow import Action, Apply, Confirm, Follower, Outcome, Say
+from ovsnet.agent.follow import Action, Apply, Confirm, Follower, Outcome, Say, revision_of
 from ovsnet.agent.followed import Followed
 from ovsnet.errors import UserError
+from ovsnet.log import about
 from ovsnet.transport.bus import Bus, BusOptions, Incoming
 from ovsnet.transport.chunks import Assembler, ChunkError
 from ovsnet.transport.messages import (
@@ -228,7 +229,7 @@ class Subscriber:
                 return Outcome(gap=True)
             vpcs = list(dict.fromkeys(item.vpc for item in items))
             if len(vpcs) == 1:
-                log.error("VPC %s is refused: %s", vpcs[0], exc)
+                log.error("VPC %s is refused: %s", vpcs[0], exc, extra=about(vpcs[0], revision=revision_of(items[-1])))
                 return Outcome(refused={vpcs[0]: str(exc).partition("\n")[0]})
             parts = [self._apply(tuple(item for item in items if item.vpc == vpc)) for vpc in vpcs]
             refused = {vpc: reason for part in parts for vpc, reason in part.refused.items()}

@@ -188,12 +188,21 @@ def kill_agent(host: HostSpec, sig: int = signal.SIGKILL) -> None:
     agent_of(host).kill(sig)
 
 
-def power_off(host: HostSpec) -> None:
+_ROUNDS = 3
+"""How often processes are looked for to be ended: one that ends may just have started another."""
+
+
+def power_off(host: HostSpec, underlay: str) -> None:
     """Take the host's power: its processes end at once, and with its kernel go interfaces and flows. The disk stays.
 
-    On it are OVSDB's file and what the agent was told; sockets and process ids were in memory.
+    On it are OVSDB's file and what the agent was told; sockets and process ids were in memory. The other ends of the
+    host's links are removed here: the kernel ends a namespace when it gets round to it, which may take long.
     """
-    netns.end(netns.pids_in([host.netns]), signal.SIGKILL)
+    for _ in range(_ROUNDS):
+        netns.end(netns.pids_in([host.netns]), signal.SIGKILL)
+    netns.unplug(underlay, host.uplink)
+    if host.management is not None:
+        netns.unplug(underlay, host.management.link)
     netns.delete(host.netns)
     for path in Path(host.run_dir).iterdir():
         if path.suffix in {".pid", ".ctl", ".sock", ".mgmt", ".lab-pid", ".snoop"} or path.is_socket():

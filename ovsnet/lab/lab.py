@@ -214,8 +214,10 @@ class Lab:
     def power_off(self, host: str) -> None:
         """Take a host's power: its processes and workloads end at once, flows are gone, the disk stays."""
         spec = self.host(host)
-        hosts.power_off(spec)
+        hosts.power_off(spec, self.topology.underlay)
         netns.end(netns.pids_in([workload.netns for workload in self._workloads_on(host)]), signal.SIGKILL)
+        for workload in self._workloads_on(host):
+            netns.unplug(workload.netns, workloads.INTERFACE)
 
     def power_on(self, host: str) -> None:
         """Start a host that is off, from its disk, with its agent; then its workloads are plugged in as they were."""

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ovsnet.log import about
 from ovsnet.model.types import VpcState
 from ovsnet.transport.bus import Bus, BusOptions, Incoming
 from ovsnet.transport.catchup import Head, lacks
@@ -31,6 +32,7 @@ from ovsnet.transport.messages import (
     UnknownVersionError,
     decode,
     encode,
+    incompatible,
 )
 from ovsnet.transport.operations import begin_anew, put_item, withdraw_item
 from ovsnet.transport.subjects import ANY, CHANGE, CHUNK, HEADS, HELLO, PREFIX, REPORT, Subjects
@@ -207,15 +209,20 @@ class Publisher:
             decoded = decode(message.body, kind)
         except UnknownVersionError as exc:
             self._count("unknown_versions")
-            log.warning("host %s: %s", host, exc)
+            if kind is HelloMessage:
+                self._differs(host, (exc.version,))
+            else:
+                log.warning("host %s: %s", host, exc, extra=about(host=host))
         except MalformedError as exc:
             self._count("malformed")
-            log.warning("host %s: malformed message on %s: %s", host, message.subject, exc)
+            log.warning("host %s: malformed message on %s: %s", host, message.subject, exc, extra=about(host=host))
         else:
             if decoded.host == host:
                 return decoded
             self._count("malformed")
-            log.warning("host %s: a message that says it is from %s is ignored", host, decoded.host)
+            log.warning(
+                "host %s: a message that says it is from %s is ignored", host, decoded.host, extra=about(host=host)
+            )
         return None
 
     def _greeted(self, hello: HelloMessage) -> None:
@@ -239,10 +246,8 @@ class Publisher:
     def _answer_host(self, host: str) -> None:
         with self._lock:
             hello = self._hellos.pop(host)
-        if PROTOCOL not in hello.speaks:
-            if self.incompatible.get(host) != hello.speaks:
-                log.error("host %s speaks versions %s of the protocol, this end %s", host, hello.speaks, PROTOCOL)
-            self.incompatible[host] = hello.speaks
+        if incompatible(hello.speaks):
+            self._differs(host, hello.speaks)
             return
         self.incompatible.pop(host, None)
         items = tuple(answer_items(self.feed, hello, self._snapshots.item))
@@ -250,6 +255,11 @@ class Publisher:
         if self._send(host, self._frames(answer)):
             self._count("answers")
         self.announce(host)
+
+    def _differs(self, host: str, spoken: tuple[int, ...]) -> None:
+        """Nothing can be told to a host: it says hello in these versions of the protocol only."""
+        self.incompatible[host] = spoken
+        self._guarded(lambda: self.feed.reachable(host, incompatible(spoken), refused=True))
 
     def _reported(self, message: Incoming, host: str) -> None:
         report = self._decoded(message, host, ReportMessage)

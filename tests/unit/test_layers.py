@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "ovsnet"
 
 LAYERS = (
-    ("errors", "_version"),
+    ("errors", "_version", "log"),
     ("tls",),
     ("model",),
     ("pipeline", "facts", "responders"),
