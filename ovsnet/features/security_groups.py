@@ -27,11 +27,7 @@ from ovsnet.pipeline.template import (
     SetField,
     Track,
 )
-
-ALLOW, DROP, REJECT = 1, 2, 3
-"""Verdicts, as in the register."""
-LOGGED = 0x10
-"""Added to a verdict that is to be logged."""
+from ovsnet.pipeline.verdicts import ALLOW, DROP, LOGGED, REJECT
 
 INGRESS, IPV6, ALONE, LATER, JUDGED = 0x01, 0x02, 0x04, 0x08, 0x80
 """Bits of ``way``: which direction's rules count; the family; the packet's own ports and protocol count, not the

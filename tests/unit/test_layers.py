@@ -16,7 +16,7 @@ LAYERS = (
     ("errors", "_version", "log"),
     ("tls",),
     ("model",),
-    ("pipeline", "facts"),
+    ("pipeline", "facts", "responders"),
     ("numbers",),
     ("features",),
     ("desired",),
