@@ -68,7 +68,13 @@ def model_of(states: Iterable[VpcState]) -> Model:
     vpcs: dict[str, Vpc] = {}
     for state in states:
         hosts |= {name: Host(vtep=vtep) for name, vtep in state.hosts.items()}
-        vpcs[state.name] = Vpc(tenant=state.name, networks=state.networks, ports=state.ports)
+        vpcs[state.name] = Vpc(
+            tenant=state.name,
+            networks=state.networks,
+            ports=state.ports,
+            security_groups=state.security_groups,
+            address_groups=state.address_groups,
+        )
     return Model(name="live", hosts=hosts, vpcs=vpcs)
 
 

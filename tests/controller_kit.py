@@ -66,6 +66,7 @@ def same_truth(one: Truth, other: Truth) -> None:
         assert vpc.interested == vpc.live.hosts.keys()
         assert vpc.live.hosts == {host: one.hosts[host].host.vtep for host in vpc.interested}
         assert vpc.head.digest == digest_text(state_sum(vpc.live)) == twin.head.digest
+        assert vpc.lists == twin.lists
         for network in vpc.live.networks:
             assert dict(vpc.index.users(network)) == dict(twin.index.users(network))
 

@@ -14,12 +14,11 @@ from ovsnet.agent.writes import one_vpc, workload
 from ovsnet.http.endpoints import Answer, Call, Endpoints, Reply, reply
 from ovsnet.http.parameters import etag
 from ovsnet.transport import edits
-from ovsnet.transport.edits import Kind
+from ovsnet.transport.edits import KINDS, Kind
 from ovsnet.transport.workloads import Workload, workload_of
 
 OBJECTS: Endpoints[Agent] = Endpoints()
 Handler = Callable[[Call[Agent]], Awaitable[Reply]]
-_KINDS: tuple[Kind, ...] = ("networks", "subnets", "ports", "endpoints")
 
 
 def _collection(kind: Kind) -> Handler:
@@ -80,15 +79,15 @@ def _refused(kind: str) -> Handler:
 def _declare(kind: Kind) -> None:
     """The five endpoints of one collection."""
     one, place = edits.SINGULAR[kind], "subnet" if kind == "subnets" else "id"
-    base, kept = f"/v1/vpcs/{{vpc}}/{kind}", edits.TYPES[kind]
+    base, kept = f"/v1/vpcs/{{vpc}}/{edits.segment(kind)}", edits.TYPES[kind]
     single = f"{base}/{{{place}}}"
     told = edits.SubnetBody if kind == "subnets" else kept
     seen = CountedPort if kind == "ports" else kept
-    article = "an" if one[0] == "e" else "a"
+    article = "an" if one[0] in "ae" else "a"
     OBJECTS.add(
         "GET",
         base,
-        summary=f"The VPC's {kind}.",
+        summary=f"The VPC's {kind.replace('_', ' ')}.",
         answers=(Answer(200, "By id.", (edits.COLLECTION_TYPES[kind],), etag=True),),
         problems=(404,),
     )(_collection(kind))
@@ -108,7 +107,7 @@ def _declare(kind: Kind) -> None:
     )
 
 
-for _kind in _KINDS:
+for _kind in KINDS:
     _declare(_kind)
 for _word in edits.RESERVED:
     for _method, _path in (("GET", ""), ("GET", "/{id}"), ("PUT", "/{id}"), ("DELETE", "/{id}")):

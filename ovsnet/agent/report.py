@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ovsnet.agent.agent import Agent
 
 Data = dict[str, Any]
-CAPABILITIES = ("vpcs", "objects", "workloads", "endpoints", "migration", "plug", "events", "trace")
+CAPABILITIES = ("vpcs", "objects", "workloads", "endpoints", "security-groups", "migration", "plug", "events", "trace")
 """What this version's API and tables can; callers look here rather than at versions."""
 
 

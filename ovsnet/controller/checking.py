@@ -12,11 +12,14 @@ from ovsnet.controller.requests import Object
 from ovsnet.controller.truth import hosts_of
 from ovsnet.errors import ModelError, Problem, shown
 from ovsnet.model import canonical_state
-from ovsnet.model.checks import suggest
+from ovsnet.model.checks import Drafts, suggest
+from ovsnet.model.group_checks import GroupChecker
 from ovsnet.model.nodes import Draft
 from ovsnet.model.report import make_problem
-from ovsnet.model.types import Network, Port, RemoteEndpoint, VpcState
+from ovsnet.model.rules import DEFAULT_GROUP
+from ovsnet.model.types import AddressGroup, Network, Port, RemoteEndpoint, SecurityGroup, VpcState
 from ovsnet.transport.edits import InUseError
+from ovsnet.transport.groups import GroupLists, Nic, after, needed, nics_naming, rules_naming
 
 
 @dataclass(slots=True)
@@ -26,6 +29,8 @@ class Changed:
     networks: dict[str, Network | None]
     ports: dict[str, Port | None]
     endpoints: dict[str, RemoteEndpoint | None]
+    security_groups: dict[str, SecurityGroup | None]
+    address_groups: dict[str, AddressGroup | None]
 
 
 def problems_in(vpc: str, problems: Iterable[Problem]) -> ModelError:
@@ -44,12 +49,17 @@ def canonical_networks(vpc: str, networks: dict[str, Network | None]) -> dict[st
     return networks | part.networks
 
 
-def canonical(before: VpcState, index: AddressIndex, changed: Changed, vteps: Mapping[str, str]) -> Changed:
+def canonical(
+    before: VpcState, index: AddressIndex, lists: GroupLists, changed: Changed, vteps: Mapping[str, str]
+) -> Changed:
     """What is touched, canonical. ``vteps``: of all hosts of the site, with what the transaction changes.
+
+    ``index`` and ``lists`` are those of ``before``.
 
     Raises ModelError with all that is wrong, ConflictError (``in-use``).
     """
     _check_networks_unused(before, index, changed)
+    _check_groups(before, lists, changed)
     part = _part(before, changed, vteps)
     try:
         checked = canonical_state(part)
@@ -62,6 +72,8 @@ def canonical(before: VpcState, index: AddressIndex, changed: Changed, vteps: Ma
         {name: checked.networks.get(name) for name in changed.networks},
         {name: checked.ports.get(name) for name in changed.ports},
         {name: checked.endpoints.get(name) for name in changed.endpoints},
+        {name: checked.security_groups.get(name) for name in changed.security_groups},
+        {name: checked.address_groups.get(name) for name in changed.address_groups},
     )
     drafts = [*_unknown_targets(result.ports, vteps), *_mixed(before, result, vteps), *_clashes(index, result)]
     if drafts:
@@ -94,6 +106,12 @@ def _part(before: VpcState, changed: Changed, vteps: Mapping[str, str]) -> VpcSt
     used = {port.network for port in ports.values()} | {one.network for one in endpoints.values()}
     used |= changed.networks.keys()
     hosts = {host for port in ports.values() for host in hosts_of(port)}
+    groups, address_groups = needed(
+        after(before.security_groups, changed.security_groups) if changed.security_groups else before.security_groups,
+        after(before.address_groups, changed.address_groups) if changed.address_groups else before.address_groups,
+        changed.security_groups,
+        (*ports.values(), *endpoints.values()),
+    )
     return VpcState(
         name=before.name,
         revision=1,
@@ -101,6 +119,8 @@ def _part(before: VpcState, changed: Changed, vteps: Mapping[str, str]) -> VpcSt
         ports=ports,
         endpoints=endpoints,
         hosts={host: vteps[host] for host in sorted(hosts) if host in vteps},
+        security_groups=groups,
+        address_groups=after(address_groups, changed.address_groups),
     )
 
 
@@ -117,6 +137,37 @@ def _check_networks_unused(before: VpcState, index: AddressIndex, changed: Chang
                 staying.add(key_path(key))
         if staying:
             raise InUseError(f"network {before.name}/{name}", tuple(sorted(staying)), before.revision)
+
+
+def _check_groups(before: VpcState, lists: GroupLists, changed: Changed) -> None:
+    """Whether what is not touched goes with the groups that are.
+
+    Raises ConflictError (``in-use``) for a group that goes and is still named, ModelError for what does not fit.
+    """
+    if not (changed.security_groups or changed.address_groups):
+        return
+    groups = after(before.security_groups, changed.security_groups)
+    for name, ranges in changed.address_groups.items():
+        users = [] if ranges is not None else list(rules_naming(groups, ranges=name))
+        if users and name in before.address_groups:
+            raise InUseError(f"address group {before.name}/{name}", tuple(sorted(users)), before.revision)
+    touched: list[tuple[Mapping[str, Nic], Mapping[str, Nic | None]]]
+    touched = [(before.ports, changed.ports), (before.endpoints, changed.endpoints)]
+    rest = lists.without(held[name] for held, changes in touched for name in changes if name in held)
+    for name, group in changed.security_groups.items():
+        if group is not None or name not in before.security_groups or name == DEFAULT_GROUP:
+            continue  # whoever names the default group gets the built-in one
+        users = list(rules_naming(groups, group=name))
+        for kind, (held, changes) in zip(("ports", "endpoints"), touched, strict=True):
+            staying = {key: one for key, one in held.items() if key not in changes} if rest.names(name) else {}
+            users += nics_naming(kind, after(staying, changes), name)
+        if users:
+            raise InUseError(f"security group {before.name}/{name}", tuple(sorted(users)), before.revision)
+    if not rest.stay_right(groups, changed.security_groups):
+        drafts = Drafts([])
+        checker = GroupChecker(drafts, (), groups, after(before.address_groups, changed.address_groups))
+        checker.check_members(after(before.ports, changed.ports), after(before.endpoints, changed.endpoints))
+        raise ModelError(sorted((make_problem(draft, None) for draft in drafts.found), key=lambda one: one.path))
 
 
 def _unknown_targets(ports: Mapping[str, Port | None], vteps: Mapping[str, str]) -> Iterable[Draft]:

@@ -9,7 +9,7 @@ import msgspec
 
 from ovsnet.controller.requests import KINDS, PutObject
 from ovsnet.controller.truth import VpcPlan, VpcTruth
-from ovsnet.model.types import Network, Port, RemoteEndpoint
+from ovsnet.model.types import AddressGroup, Network, Port, RemoteEndpoint, SecurityGroup
 
 
 class Backward(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -21,6 +21,8 @@ class Backward(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     networks: dict[str, Network | None] = {}
     ports: dict[str, Port | None] = {}
     endpoints: dict[str, RemoteEndpoint | None] = {}
+    security_groups: dict[str, SecurityGroup | None] = {}
+    address_groups: dict[str, AddressGroup | None] = {}
     owners: dict[str, str] = {}
 
 
@@ -53,12 +55,10 @@ def backward_of(plan: VpcPlan) -> Backward:
         for (kind, name), owner in plan.owners.items()
         if owner is None and plan.before is not None
     }
-    return Backward(
-        networks={name: plan.old("networks", name) for name in plan.patch.networks},  # type: ignore[misc]
-        ports={name: plan.old("ports", name) for name in plan.patch.ports},  # type: ignore[misc]
-        endpoints={name: plan.old("endpoints", name) for name in plan.patch.endpoints},  # type: ignore[misc]
-        owners=gone,
-    )
+    before: dict[str, Any] = {
+        kind: {name: plan.old(kind, name) for name in getattr(plan.patch, kind)} for kind in KINDS
+    }
+    return Backward(owners=gone, **before)
 
 
 def rollback_edits(vpc: VpcTruth, back: Iterable[Backward]) -> list[PutObject]:

@@ -22,7 +22,7 @@ from ovsnet.controller.requests import (
 from ovsnet.controller.truth import Truth, VpcTruth, hosts_of
 from ovsnet.errors import UserError
 from ovsnet.model import decode_declared
-from ovsnet.model.types import Model, Network, Port, RemoteEndpoint, Underlay, Vpc
+from ovsnet.model.types import AddressGroup, Model, Network, Port, RemoteEndpoint, SecurityGroup, Underlay, Vpc
 from ovsnet.transport.changes import PatchBody
 from ovsnet.transport.edits import filled_network
 from ovsnet.transport.messages import Item
@@ -36,6 +36,8 @@ class ChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     networks: dict[str, Network | None] = {}
     ports: dict[str, Port | None] = {}
     endpoints: dict[str, RemoteEndpoint | None] = {}
+    security_groups: dict[str, SecurityGroup | None] = {}
+    address_groups: dict[str, AddressGroup | None] = {}
 
 
 class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -96,11 +98,18 @@ def _apply_vpc(held: VpcTruth | None, name: str, vpc: Vpc, owner: str, *, adopt:
         if mine or words or adopt
         else EnsureVpc(name)
     ]
-    edits += [PutObject(name, "networks", key, network) for key, network in vpc.networks.items()]
     ports = {} if held is None else held.live.ports
     edits += [PutObject(name, "ports", key, _moving_on(port, ports.get(key))) for key, port in vpc.ports.items()]
-    edits += _gone(held, "networks", vpc.networks, owner)
-    return edits + list(_gone(held, "ports", vpc.ports, owner))
+    edits += _gone(held, "ports", vpc.ports, owner)
+    for kind in _PLAIN:
+        declared = getattr(vpc, kind)
+        edits += [PutObject(name, kind, key, one) for key, one in declared.items()]
+        edits += _gone(held, kind, declared, owner)
+    return edits
+
+
+_PLAIN: tuple[Kind, ...] = ("networks", "security_groups", "address_groups")
+"""What a model declares of a VPC beside its ports."""
 
 
 def _moving_on(port: Port, held: Port | None) -> Port:
@@ -222,6 +231,8 @@ def model_of(truth: Truth) -> Model:
                 description=vpc.meta.description,
                 networks=dict(vpc.live.networks),
                 ports=dict(vpc.live.ports),
+                security_groups=dict(vpc.live.security_groups),
+                address_groups=dict(vpc.live.address_groups),
             )
             for name, vpc in sorted(truth.vpcs.items())
         },

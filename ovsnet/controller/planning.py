@@ -34,7 +34,8 @@ from ovsnet.model.report import make_problem
 from ovsnet.model.types import Network, Port, RemoteEndpoint, VpcState
 from ovsnet.transport.changes import PatchBody
 from ovsnet.transport.digest import patched_sum
-from ovsnet.transport.edits import InUseError, PreconditionError
+from ovsnet.transport.edits import SINGULAR, InUseError, PreconditionError
+from ovsnet.transport.groups import GroupLists
 from ovsnet.transport.view import ConflictError
 
 
@@ -136,7 +137,7 @@ class _Planning:
         if work.before is not None:
             self._permit(f"VPC {work.vpc}", work.before.meta.owner, work)
             for (kind, name), owner in work.before.owners.items():
-                self._permit(f"{kind[:-1]} {work.vpc}/{name}", owner, work)
+                self._permit(f"{SINGULAR[kind]} {work.vpc}/{name}", owner, work)
         for kind in KINDS:
             work.objects[kind] = dict.fromkeys(getattr(work.live, kind))
         work.deleted, work.meta = work.before is not None, None
@@ -187,15 +188,9 @@ class _Planning:
         hosts = self._hosts(work, counts, moved)
         before_meta = None if work.before is None else work.before.meta
         revision = max(work.revision, -1 if work.above is None else work.above) + 1
-        patch = PatchBody(
-            previous=work.revision,
-            revision=revision,
-            networks=changed.networks,
-            ports=changed.ports,
-            endpoints=changed.endpoints,
-            hosts=hosts,
-        )
-        same = not (patch.networks or patch.ports or patch.endpoints or hosts or owners)
+        objects: dict[str, Any] = {kind: getattr(changed, kind) for kind in KINDS}
+        patch = PatchBody(previous=work.revision, revision=revision, hosts=hosts, **objects)
+        same = not (any(objects.values()) or hosts or owners)
         if same and before_meta == work.meta and work.above is None:
             return None
         total = 0 if work.before is None else work.before.total
@@ -246,13 +241,15 @@ class _Planning:
             assert one is None or isinstance(one, RemoteEndpoint)
             old = work.old("endpoints", name)
             endpoints[name] = None if one is None else placed_endpoint(name, one, old, work.revision)
-        index = NO_INDEX if work.before is None else work.before.index
-        checked = canonical(work.live, index, Changed(networks, ports, endpoints), self.vteps)
-        return Changed(
-            {name: one for name, one in checked.networks.items() if one != work.old("networks", name)},
-            {name: compact(one) for name, one in checked.ports.items() if one != work.old("ports", name)},
-            {name: one for name, one in checked.endpoints.items() if one != work.old("endpoints", name)},
-        )
+        index, lists = (NO_INDEX, GroupLists()) if work.before is None else (work.before.index, work.before.lists)
+        groups: dict[str, Any] = {kind: work.objects[kind] for kind in ("security_groups", "address_groups")}
+        asked = Changed(networks=networks, ports=ports, endpoints=endpoints, **groups)
+        checked = canonical(work.live, index, lists, asked, self.vteps)
+        differing: dict[str, Any] = {
+            kind: {name: compact(one) for name, one in getattr(checked, kind).items() if one != work.old(kind, name)}
+            for kind in KINDS
+        }
+        return Changed(**differing)
 
     def _owners(self, work: _Work, changed: Changed) -> dict[ObjectKey, str | None]:
         """Whose the touched objects become (None: gone). Raises ConflictError (``foreign-owner``)."""
@@ -268,7 +265,7 @@ class _Planning:
                 assert work.before is not None
                 owner = work.before.owner_of(kind, name)
                 if name in differing and (kind, name) not in work.placements:
-                    self._permit(f"{kind[:-1]} {work.vpc}/{name}", owner, work)
+                    self._permit(f"{SINGULAR[kind]} {work.vpc}/{name}", owner, work)
                 if asked is None:
                     owners[kind, name] = None
                 elif self.request.adopt and owner != self.request.owner:

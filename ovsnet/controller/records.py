@@ -199,10 +199,8 @@ def load_vpc(connection: Connection, truth: Truth, name: str) -> None:
         name=name,
         revision=row.rev,
         owner=truth.name,
-        networks=parts["networks"],
-        ports=parts["ports"],
-        endpoints=parts["endpoints"],
         hosts={host: truth.hosts[host].host.vtep for host in hosts},
+        **parts,
     )
     truth.add(VpcTruth(state, msgspec.json.decode(row.meta, type=VpcMeta), owners, int(row.digest, 16)))
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from ovsnet.model.types import Host, Network, Port, RemoteEndpoint, Underlay, Vpc
+from ovsnet.model.types import AddressGroup, Host, Network, Port, RemoteEndpoint, SecurityGroup, Underlay, Vpc
 
-Kind = Literal["networks", "ports", "endpoints"]
-KINDS: tuple[Kind, ...] = ("networks", "ports", "endpoints")
+Kind = Literal["networks", "security_groups", "address_groups", "ports", "endpoints"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 """The collections of a VPC that hold objects of their own."""
-Object = Network | Port | RemoteEndpoint
-OBJECT_TYPES: dict[Kind, type[Object]] = {"networks": Network, "ports": Port, "endpoints": RemoteEndpoint}
+Object = Network | Port | RemoteEndpoint | SecurityGroup | AddressGroup
+OBJECT_TYPES: dict[Kind, Any] = {
+    "networks": Network,
+    "security_groups": SecurityGroup,
+    "address_groups": AddressGroup,
+    "ports": Port,
+    "endpoints": RemoteEndpoint,
+}
 
 
 class VpcBody(Vpc, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -17,8 +17,9 @@ from ovsnet.model.assign import FIRST_VNI
 from ovsnet.model.checks import MAX_VNI
 from ovsnet.model.types import Host, Network, Port, RemoteEndpoint, Underlay, VpcState
 from ovsnet.transport.catchup import Head
-from ovsnet.transport.changes import PatchBody
+from ovsnet.transport.changes import COLLECTIONS, PatchBody
 from ovsnet.transport.digest import digest_text, state_sum
+from ovsnet.transport.groups import GroupLists
 
 ObjectKey = tuple[Kind, str]
 
@@ -53,6 +54,7 @@ def compact(one: P) -> P:
         host=None if one.host is None else sys.intern(one.host),
         workload=sys.intern(one.workload),
         labels=one.labels or _NO_LABELS,
+        security_groups=one.security_groups and tuple(map(sys.intern, one.security_groups)),
     )
 
 
@@ -67,7 +69,7 @@ def hosts_of(port: Port) -> Iterable[str]:
 class VpcTruth:
     """One VPC. ``live`` is its state, whose dictionaries change in place: read it under the truth's lock only."""
 
-    __slots__ = ("_snapshot", "counts", "index", "interested", "live", "meta", "owners", "total")
+    __slots__ = ("_snapshot", "counts", "index", "interested", "lists", "live", "meta", "owners", "total")
 
     def __init__(self, state: VpcState, meta: VpcMeta, owners: dict[ObjectKey, str], total: int | None = None) -> None:
         self.live = state
@@ -76,6 +78,7 @@ class VpcTruth:
         """Whose an object is, where it is not the VPC's owner's."""
         self.total = state_sum(state) if total is None else total
         self.index = AddressIndex(state)
+        self.lists = GroupLists((*state.ports.values(), *state.endpoints.values()))
         self.counts: dict[str, int] = {}
         for port in state.ports.values():
             for host in hosts_of(port):
@@ -96,13 +99,8 @@ class VpcTruth:
         """The state as a value of its own; made once for each revision that is asked for."""
         if self._snapshot is None:
             live = self.live
-            self._snapshot = msgspec.structs.replace(
-                live,
-                networks=dict(live.networks),
-                ports=dict(live.ports),
-                endpoints=dict(live.endpoints),
-                hosts=dict(live.hosts),
-            )
+            own: dict[str, Any] = {kind: dict(getattr(live, kind)) for kind in COLLECTIONS}
+            self._snapshot = msgspec.structs.replace(live, **own)
         return self._snapshot
 
     def apply(self, plan: VpcPlan) -> None:
@@ -131,11 +129,10 @@ class VpcTruth:
 
     def _apply_objects(self, kind: Kind, changes: Mapping[str, Object | None]) -> None:
         held: dict[str, Object] = getattr(self.live, kind)
-        indexed = kind != "networks"
-        if indexed:
-            for name in changes:
-                if isinstance(old := held.get(name), Port | RemoteEndpoint):
-                    self.index.discard(holder_key(kind, name), old)
+        for name in changes:
+            if isinstance(old := held.get(name), Port | RemoteEndpoint):
+                self.index.discard(holder_key(kind, name), old)
+                self.lists.discard(old)
         for name, new in changes.items():
             if new is None:
                 held.pop(name, None)
@@ -143,6 +140,7 @@ class VpcTruth:
                 held[name] = new
                 if isinstance(new, Port | RemoteEndpoint):
                     self.index.add(holder_key(kind, name), new)
+                    self.lists.add(new)
 
 
 @dataclass(slots=True)

@@ -30,6 +30,28 @@ that is wrong with it; [errors.md](errors.md) lists what can be. `ovsnet schema`
   wherever it stands. A site file (`--site`) replaces `hosts`, `underlay` and `provider_networks`, and nothing else.
 """
 
+_GROUPS = """\
+
+## How groups decide
+
+- For each direction, all rules of all groups of a port are one list, the lowest `priority` first; at one priority drop
+  comes before reject, and reject before allow. What no rule matches is refused. Both ends decide: egress where the
+  packet is sent, then ingress where it is received.
+- `security_groups` left out is the group `default`. A VPC that declares none has a built-in one: anything from its own
+  members, and all egress. An empty list lets nothing in and nothing out. `port_security: false` lifts all filtering;
+  such a port is a member of no group.
+- A group without an egress rule allows all egress, behind all rules, unless it says `default_egress: deny`.
+- Stateful (the default): the packet that opens a connection is judged, and so are all later ones, replies by the
+  opposite direction; ICMP errors about a connection pass with it. This holds for TCP, UDP, SCTP, ICMP and ICMPv6. Other
+  protocols, and groups with `stateful: false`, are judged packet by packet, each direction by its own rules. All groups
+  of one port are of one sort.
+- ARP, neighbour discovery and MLD are not subject to groups.
+- A remote `group` stands for the addresses of its members: their `ips`, their IPv6 link-local address if they have
+  IPv6, and single addresses of `allowed_addresses`. A range that a member may send from is not one of them: write a
+  `cidr` rule for it.
+- The rules of one port's groups name at most 64 remote groups and 64 address groups.
+"""
+
 _ERRORS_HEAD = """\
 # Problems of a model
 
@@ -59,11 +81,13 @@ def model_page() -> str:
         if cls in RESERVED:
             words = ", ".join(f"`{word}`" for word in sorted(RESERVED[cls]))
             text += f"\nReserved, and refused by this version (`reserved-not-enforced`): {words}.\n"
-    return text
+    return text + _GROUPS
 
 
 def _type(member: dict[str, Any]) -> str:
     kinds = [branch for branch in member.get("anyOf", [member]) if branch.get("type") != "null"]
+    if len(kinds) > 1:
+        return " or ".join(_type(kind) for kind in kinds)
     kind = kinds[0]
     if "const" in kind or "enum" in kind:
         return " or ".join(f"`{value}`" for value in kind.get("enum", [kind.get("const")]))

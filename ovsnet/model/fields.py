@@ -11,7 +11,10 @@ from ovsnet.model.types import (
     Model,
     Network,
     Port,
+    Remote,
     RemoteEndpoint,
+    Rule,
+    SecurityGroup,
     Subnet,
     Underlay,
     Vpc,
@@ -25,6 +28,8 @@ IP_PATTERN = "^[0-9A-Fa-f.:]+$"
 IP_OR_CIDR_PATTERN = "^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$"
 AGENT_PATTERN = "^(https://[^/ ]+|unix:/[^ ]+)$"
 WORKLOAD_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+RANGE_PATTERN = "^(0|[1-9][0-9]{0,4})-(0|[1-9][0-9]{0,4})$"
+PROTOCOL_PATTERN = "^[a-z][a-z0-9.-]*$"
 UUID_PATTERN = "^[0-9A-Fa-f]{8}-?([0-9A-Fa-f]{4}-?){3}[0-9A-Fa-f]{12}$"
 
 
@@ -67,6 +72,64 @@ FIELDS: dict[tuple[type, str], Doc] = {
     (Vpc, "tenant"): Doc("Whose it is; left out, the VPC's name.", "acme", NAME_PATTERN),
     (Vpc, "networks"): Doc("The VPC's L2 segments by name.", "{web: {vni: 5001}}", NAME_PATTERN),
     (Vpc, "ports"): Doc("The VPC's virtual NICs by name.", "{web1: {network: web, host: hv1}}", NAME_PATTERN),
+    (Vpc, "security_groups"): Doc(
+        "The VPC's security groups by name. Without one named `default` it has one that lets its own members in and "
+        "everything out.",
+        "{web: {rules: [{direction: ingress, protocol: tcp, port: 80}]}}",
+        NAME_PATTERN,
+    ),
+    (Vpc, "address_groups"): Doc(
+        "Lists of address ranges by name, IPv4 and IPv6, for rules to refer to.",
+        "{office: [198.51.100.0/24]}",
+        NAME_PATTERN,
+    ),
+    (SecurityGroup, "rules"): Doc(
+        "What its ports may receive and send. All rules of all groups of a port form one list; what no rule allows is "
+        "refused.",
+        "[{direction: ingress, protocol: tcp, port: 80}]",
+    ),
+    (SecurityGroup, "default_egress"): Doc(
+        "Whether its ports may send anything while it has no egress rule.",
+        "deny",
+    ),
+    (SecurityGroup, "stateful"): Doc(
+        "Replies pass, and errors about a connection; false judges every packet by itself. All groups of a port agree.",
+        "true",
+    ),
+    (Rule, "direction"): Doc("The port's: `ingress` is what it receives, `egress` what it sends.", "ingress"),
+    (Rule, "ethertype"): Doc("The IP version; left out, both, or the one that protocol and remote imply.", "ipv4"),
+    (Rule, "protocol"): Doc(
+        "The IP protocol, by name or number (`icmp` is IPv4, `icmpv6` IPv6); left out, any.",
+        "tcp",
+        PROTOCOL_PATTERN,
+        least=0,
+        most=255,
+    ),
+    (Rule, "port"): Doc(
+        "The destination port of tcp, udp or sctp: a number, a range or a list of them; left out, any.",
+        "[80, 8000-8010]",
+        RANGE_PATTERN,
+        least=0,
+        most=65535,
+    ),
+    (Rule, "type"): Doc("The type of icmp or icmpv6; left out, any.", "8", least=0, most=255),
+    (Rule, "code"): Doc("The code of that type; left out, any.", "0", least=0, most=255),
+    (Rule, "remote"): Doc("The other side; left out, anybody.", "{group: web}"),
+    (Rule, "priority"): Doc("The lowest comes first, whatever the group.", "100", least=1, most=1000),
+    (Rule, "action"): Doc(
+        "What happens to what matches: `drop` tells nobody, `reject` answers. At one priority drop comes before "
+        "reject, and reject before allow.",
+        "drop",
+    ),
+    (Rule, "log"): Doc("Report what matches: new connections, or each refused packet, limited in rate.", "true"),
+    (Rule, "description"): Doc("Free text for people.", "the load balancer's checks"),
+    (Remote, "cidr"): Doc(
+        "An address range; an address alone is a range of one.", "192.168.0.0/16", IP_OR_CIDR_PATTERN
+    ),
+    (Remote, "group"): Doc(
+        "The ports in a security group of the same VPC, by their own addresses.", "web", NAME_PATTERN
+    ),
+    (Remote, "address_group"): Doc("The ranges of an address group of the same VPC.", "office", NAME_PATTERN),
     (Network, "vni"): Doc(
         "The VXLAN network identifier, one in the whole site; left out, it is assigned and kept in the lock file.",
         "5001",
@@ -87,7 +150,7 @@ FIELDS: dict[tuple[type, str], Doc] = {
     (Port, "allowed_addresses"): Doc(
         "Further addresses that it may send from; nothing is delivered to it for them.", "[{ip: 10.50.0.0/16}]"
     ),
-    (Port, "port_security"): Doc("False lets it send from any address.", "true"),
+    (Port, "port_security"): Doc("False lets it send from any address, and lifts all filtering.", "true"),
     (Port, "id"): Doc(
         "The UUID that is the interface's iface-id; left out, UUIDv5 of VPC/NAME.",
         "6c1f2b9e-0d5a-4f6e-9a57-0c8f8f0e7f11",
@@ -100,6 +163,11 @@ FIELDS: dict[tuple[type, str], Doc] = {
         "The host that it is about to move to: what is sent to the port is delivered to both.", "hv2", NAME_PATTERN
     ),
     (Port, "workload"): Doc("The virtual machine or container whose NIC it is.", "vm-17", WORKLOAD_PATTERN),
+    (Port, "security_groups"): Doc(
+        "The groups that it is in; left out, `default`; an empty list lets nothing in and nothing out.",
+        "[web]",
+        NAME_PATTERN,
+    ),
     (RemoteEndpoint, "network"): Doc("The network of the same VPC that it is in.", "web", NAME_PATTERN),
     (RemoteEndpoint, "mac"): Doc("Its MAC address.", "02:00:00:00:01:09", MAC_PATTERN),
     (RemoteEndpoint, "ips"): Doc("Its addresses.", "[192.168.1.19]", IP_PATTERN),
@@ -109,6 +177,7 @@ FIELDS: dict[tuple[type, str], Doc] = {
     (RemoteEndpoint, "epoch"): Doc(
         "Counts its placements; of two placements that disagree the higher one holds.", "3", least=0, most=2**53
     ),
+    (RemoteEndpoint, "groups"): Doc("The security groups that it is a member of.", "[web]", NAME_PATTERN),
     (AllowedAddress, "ip"): Doc("An address or a range.", "10.50.0.0/16", IP_OR_CIDR_PATTERN),
     (AllowedAddress, "mac"): Doc("The MAC it sends with; left out, the port's own.", "02:00:00:00:01:01", MAC_PATTERN),
     (VpcState, "name"): Doc("The VPC's name.", "shop", NAME_PATTERN),
@@ -118,6 +187,8 @@ FIELDS: dict[tuple[type, str], Doc] = {
     (VpcState, "ports"): Doc("All ports of the VPC, with ids, MACs and addresses.", "{}", NAME_PATTERN),
     (VpcState, "endpoints"): Doc("Neighbours that are known by their VTEP alone.", "{}", NAME_PATTERN),
     (VpcState, "hosts"): Doc("The VTEP address of every host that has a port of it.", "{hv1: 10.0.0.11}", NAME_PATTERN),
+    (VpcState, "security_groups"): Doc("All security groups of the VPC.", "{web: {rules: []}}", NAME_PATTERN),
+    (VpcState, "address_groups"): Doc("All address groups of the VPC.", "{office: [198.51.100.0/24]}", NAME_PATTERN),
 }
 """The documentation of every key of every type; that of Labelled holds for the types below it."""
 

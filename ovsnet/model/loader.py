@@ -25,6 +25,7 @@ from ovsnet.model.files import (
     read_sources,
     union,
 )
+from ovsnet.model.group_checks import GroupChecker
 from ovsnet.model.lock import Lock, lock_path, read_lock, write_lock
 from ovsnet.model.nodes import Draft, Node, mark
 from ovsnet.model.port_checks import PortChecker, check_families
@@ -165,7 +166,16 @@ def check_model(model: Model, structural: list[Draft], lock: Lock) -> Checked:
         for key, network in vpc.networks.items():
             networks[key], views[key] = check_network(drafts, (*base, "networks", key), network, vnis)
         ports = PortChecker(drafts, name, base, views, hosts, ids).check(vpc.ports)
-        vpcs[name] = msgspec.structs.replace(vpc, tenant=vpc.tenant or name, networks=networks, ports=ports)
+        groups = GroupChecker(drafts, base, vpc.security_groups, vpc.address_groups)
+        groups.check_members(ports, {})
+        vpcs[name] = msgspec.structs.replace(
+            vpc,
+            tenant=vpc.tenant or name,
+            networks=networks,
+            ports=ports,
+            security_groups=groups.check_groups(),
+            address_groups=groups.check_address_groups(),
+        )
         check_families(drafts, base, ports, vteps)
     model = msgspec.structs.replace(model, hosts=hosts, vpcs=vpcs)
     if not drafts.found and not structural:

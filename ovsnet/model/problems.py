@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-OBJECTS = ("model", "underlay", "host", "vpc", "network", "subnet", "port", "allowed_address")
+OBJECTS = (
+    "model",
+    "underlay",
+    "host",
+    "vpc",
+    "network",
+    "subnet",
+    "port",
+    "allowed_address",
+    "security_group",
+    "rule",
+    "remote",
+)
 """The kinds of object in a model file."""
 
 
@@ -12,8 +24,8 @@ OBJECTS = ("model", "underlay", "host", "vpc", "network", "subnet", "port", "all
 class ProblemKind:
     """A stable code, what it means, what to do, and the kinds of object it applies to.
 
-    ``applies_to`` names kinds of ``OBJECTS``, or ``file`` (the text as a whole), ``lock`` (the assignments beside a
-    model) or ``state`` (what is handed to a hypervisor).
+    ``applies_to`` names kinds of ``OBJECTS``, or ``address_group`` (a list), ``file`` (the text as a whole), ``lock``
+    (the assignments beside a model) or ``state`` (what is handed to a hypervisor).
     """
 
     code: str
@@ -72,14 +84,14 @@ _KINDS = (
         "A key stands twice in one mapping",
         "Only one of the values could be meant.",
         "Remove one of the two, or rename it.",
-        OBJECTS,
+        (*OBJECTS, "address_group"),
     ),
     ProblemKind(
         "wrong-type",
         "A value of another type is needed",
         "For example text where a list belongs, or a quoted number.",
         "Give {wanted}, {example}.",
-        OBJECTS,
+        (*OBJECTS, "address_group"),
     ),
     ProblemKind(
         "unknown-key",
@@ -93,7 +105,7 @@ _KINDS = (
         "A key that is needed is not there",
         "The object cannot be understood without it.",
         "Add {example}.",
-        ("model", "host", "subnet", "port", "allowed_address"),
+        ("model", "host", "subnet", "port", "allowed_address", "rule"),
     ),
     ProblemKind(
         "unknown-version",
@@ -108,14 +120,14 @@ _KINDS = (
         "The word is reserved. A model that has it is refused as a whole: what is declared is enforced or refused, "
         "never ignored.",
         "Remove {key}; a copy can stay under a key that begins with 'x-'.",
-        ("model", "underlay", "host", "vpc", "network", "subnet", "port"),
+        ("model", "underlay", "host", "vpc", "network", "subnet"),
     ),
     ProblemKind(
         "invalid-name",
         "A name that is not allowed",
         "Names have 1 to 63 characters, lower-case letters, digits, '_' and '-', and begin with a letter or a digit.",
         "{suggestion}",
-        ("model", "host", "vpc", "network", "port", "state"),
+        ("model", "host", "vpc", "network", "port", "security_group", "address_group", "state"),
     ),
     ProblemKind(
         "duplicate-declaration",
@@ -123,7 +135,7 @@ _KINDS = (
         "A model may be several files: their union. VPCs, and the collections in them, are joined; an object itself is "
         "declared in one place, and 'name' and 'tenant' agree wherever they stand.",
         "Remove one of the two, or rename it.",
-        ("model", "underlay", "host", "vpc", "network", "port"),
+        ("model", "underlay", "host", "vpc", "network", "port", "security_group", "address_group"),
     ),
     ProblemKind(
         "not-in-site-file",
@@ -210,14 +222,14 @@ _KINDS = (
         "Not an address range",
         "A range is ADDRESS/LENGTH, IPv4 or IPv6.",
         "Write it as 192.168.1.0/24 or 2001:db8:1::/64.",
-        ("subnet", "allowed_address"),
+        ("subnet", "allowed_address", "remote", "address_group"),
     ),
     ProblemKind(
         "host-bits-set",
         "An address range with host bits",
         "The address of a range has only zeros after the prefix.",
         "Write {range}.",
-        ("subnet", "allowed_address"),
+        ("subnet", "allowed_address", "remote", "address_group"),
     ),
     ProblemKind(
         "unusable-subnet",
@@ -296,9 +308,116 @@ _KINDS = (
         "duplicate-address",
         "An address that is used twice",
         "Within a network an address belongs to one port; in 'allowed_addresses' an address stands once for each MAC, "
-        "and not the port's own.",
+        "and not the port's own, and in an address group a range stands once.",
         "{suggestion}",
-        ("port", "allowed_address", "state"),
+        ("port", "allowed_address", "address_group", "state"),
+    ),
+    ProblemKind(
+        "unknown-security-group",
+        "A security group that the VPC does not have",
+        "Groups are those of the port's own VPC. `default` is always there, declared or built in.",
+        "{suggestion}",
+        ("port", "remote", "state"),
+    ),
+    ProblemKind(
+        "unknown-address-group",
+        "An address group that the VPC does not have",
+        "A rule refers to address groups of its own VPC.",
+        "{suggestion}",
+        ("remote",),
+    ),
+    ProblemKind(
+        "duplicate-group",
+        "A group that stands twice in one list",
+        "A port, or an endpoint, is in a group once.",
+        "Remove one of the two.",
+        ("port", "state"),
+    ),
+    ProblemKind(
+        "groups-not-enforced",
+        "Security groups of a port that is not filtered",
+        "'port_security: false' lifts all filtering, so groups of such a port would be declared and not enforced.",
+        "Remove 'security_groups', or leave 'port_security' on.",
+        ("port",),
+    ),
+    ProblemKind(
+        "mixed-stateful",
+        "A port in stateful and in stateless groups",
+        "All groups of one port are stateful, or all are stateless: a reply either passes by itself or needs a rule.",
+        "Put the port into groups of one sort, or make 'stateful' of its groups agree.",
+        ("port",),
+    ),
+    ProblemKind(
+        "too-many-remotes",
+        "Rules that name too many groups",
+        "The rules of all groups of one port name at most 64 different remote groups, and at most 64 different address "
+        "groups.",
+        "Join some of them into one group, or name ranges.",
+        ("port", "security_group"),
+    ),
+    ProblemKind(
+        "unknown-protocol",
+        "Not an IP protocol",
+        "A protocol is a number from 0 to 255, or a name in lower case as /etc/protocols has it.",
+        "{suggestion}",
+        ("rule",),
+    ),
+    ProblemKind(
+        "invalid-port",
+        "Not a port or a range of ports",
+        "Ports are numbers from 0 to 65535; the first one of a range is not above its last one.",
+        "Give a number such as 80, a range such as 8000-8010, or a list of these; leave 'port' out for any.",
+        ("rule",),
+    ),
+    ProblemKind(
+        "port-without-protocol",
+        "A port of a protocol that has none",
+        "TCP, UDP and SCTP have ports. A rule that names a port says which of them it means.",
+        "Add 'protocol: tcp', 'udp' or 'sctp', or remove 'port'.",
+        ("rule",),
+    ),
+    ProblemKind(
+        "invalid-icmp",
+        "Not a type or a code of ICMP",
+        "Types and codes are numbers from 0 to 255.",
+        "Give a number from 0 to 255, or leave it out for any.",
+        ("rule",),
+    ),
+    ProblemKind(
+        "type-without-icmp",
+        "A type or a code of a protocol that has none",
+        "ICMP messages have types and codes. A rule that names one says which ICMP it means.",
+        "Add 'protocol: icmp' (IPv4) or 'icmpv6' (IPv6), or remove {key}.",
+        ("rule",),
+    ),
+    ProblemKind(
+        "code-without-type",
+        "A code without its type",
+        "A code of ICMP means something in its type only.",
+        "Add 'type', or remove 'code'.",
+        ("rule",),
+    ),
+    ProblemKind(
+        "contradicting-families",
+        "A rule of two IP versions at once",
+        "'icmp' is IPv4, 'icmpv6' is IPv6, a range is of its own version, and 'ethertype' says one: a rule in which "
+        "these differ matches nothing.",
+        "Make them agree, or write one rule for each version.",
+        ("rule",),
+    ),
+    ProblemKind(
+        "invalid-remote",
+        "A remote side that is not exactly one",
+        "A rule's other side is a range, a group or an address group; anybody, when 'remote' is left out.",
+        "Give one of 'cidr', 'group' and 'address_group', and write a rule for each.",
+        ("remote",),
+    ),
+    ProblemKind(
+        "invalid-priority",
+        "A priority out of range",
+        "Priorities are numbers from 1 to 1000; the lowest comes first.",
+        "Give a number from 1 to 1000, or leave it out for 1000.",
+        ("rule",),
     ),
     ProblemKind(
         "invalid-id",

@@ -16,14 +16,18 @@ from ovsnet.model.types import (
     Model,
     Network,
     Port,
+    Remote,
     RemoteEndpoint,
+    Rule,
+    SecurityGroup,
     Subnet,
     Underlay,
     Vpc,
     VpcState,
 )
 
-TYPES: tuple[type[Declared], ...] = (Model, Underlay, Host, Vpc, Network, Subnet, Port, AllowedAddress)
+_GROUPS: tuple[type[Declared], ...] = (SecurityGroup, Rule, Remote)
+TYPES: tuple[type[Declared], ...] = (Model, Underlay, Host, Vpc, Network, Subnet, Port, AllowedAddress, *_GROUPS)
 """The types of a model file, from the top."""
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -45,7 +49,8 @@ def json_schema() -> dict[str, Any]:
 
 def state_schema() -> dict[str, Any]:
     """The schema of one VPC's state, as a hypervisor is told it."""
-    return _schema_of(VpcState, (VpcState, Network, Subnet, Port, RemoteEndpoint, AllowedAddress), "A VPC's state")
+    types: tuple[type[Declared], ...] = (VpcState, Network, Subnet, Port, RemoteEndpoint, AllowedAddress)
+    return _schema_of(VpcState, (*types, *_GROUPS), "A VPC's state")
 
 
 def _schema_of(top: type[Declared], types: tuple[type[Declared], ...], title: str) -> dict[str, Any]:
@@ -64,15 +69,19 @@ def _schema_of(top: type[Declared], types: tuple[type[Declared], ...], title: st
 
 def _describe(member: dict[str, Any], doc: Doc) -> None:
     member["description"] = doc.text
-    as_text = doc.pattern and not doc.example.startswith("{")
+    as_text = doc.pattern and doc.least is None and not doc.example.startswith("{")
     member["examples"] = [yaml.load(doc.example, Loader=yaml.BaseLoader if as_text else yaml.SafeLoader)]
-    branches = [member, *member.get("anyOf", ())]
-    for branch in branches:
+    _bound(member, doc)
+
+
+def _bound(member: dict[str, Any], doc: Doc) -> None:
+    """Say the pattern and the bounds of a key's value, or of the items of its list."""
+    for branch in [member, *member.get("anyOf", ())]:
         kind = branch.get("type")
         if kind == "string" and doc.pattern:
             branch["pattern"] = doc.pattern
-        elif kind == "array" and doc.pattern:
-            branch["items"]["pattern"] = doc.pattern
+        elif kind == "array" and "$ref" not in branch["items"]:
+            _bound(branch["items"], doc)
         elif kind == "object" and doc.pattern:
             branch["propertyNames"] = {"pattern": doc.pattern}
         elif kind == "integer" and doc.least is not None:

@@ -12,6 +12,7 @@ from ovsnet.model.assign import complete
 from ovsnet.model.checks import Drafts, check_name, check_network, check_vteps
 from ovsnet.model.collector import collector_paused
 from ovsnet.model.endpoint_checks import EndpointChecker
+from ovsnet.model.group_checks import GroupChecker
 from ovsnet.model.json_source import decode_quickly, read_json
 from ovsnet.model.nodes import Draft, SourceError, mark
 from ovsnet.model.port_checks import PortChecker, check_families
@@ -151,15 +152,28 @@ def _check(state: VpcState, host: str | None) -> tuple[VpcState, list[Problem]]:
             _unassigned(drafts, ("ports", name, key))
     leading = check_families(drafts, (), ports, vteps, host)
     endpoints = EndpointChecker(drafts, views, vteps, leading).check(state.endpoints) if state.endpoints else {}
+    checker = GroupChecker(drafts, (), state.security_groups, state.address_groups)
+    checker.check_members(ports, endpoints)
+    groups, ranges = checker.check_groups(), checker.check_address_groups()
     if drafts.found:
         return state, sorted((make_problem(draft, None) for draft in drafts.found), key=lambda one: one.path)
     if (
         networks != state.networks
         or vteps != state.hosts
         or endpoints != state.endpoints
+        or groups != state.security_groups
+        or ranges != state.address_groups
         or any(ports[name] is not state.ports[name] for name in ports)
     ):
-        state = msgspec.structs.replace(state, networks=networks, ports=ports, endpoints=endpoints, hosts=vteps)
+        state = msgspec.structs.replace(
+            state,
+            networks=networks,
+            ports=ports,
+            endpoints=endpoints,
+            hosts=vteps,
+            security_groups=groups,
+            address_groups=ranges,
+        )
     return state, []
 
 

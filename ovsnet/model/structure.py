@@ -19,8 +19,8 @@ from ovsnet.model.types import (
     Host,
     Model,
     Network,
-    Port,
     RemoteEndpoint,
+    SecurityGroup,
     Subnet,
     Underlay,
     Vpc,
@@ -38,15 +38,12 @@ RESERVED: dict[type, frozenset[str]] = {
             "routers",
             "floating_ips",
             "virtual_ips",
-            "address_groups",
-            "security_groups",
             "peerings",
             "shared_networks",
         }
     ),
     Network: frozenset({"multicast", "evpn"}),
     Subnet: frozenset({"dns"}),
-    Port: frozenset({"security_groups"}),
 }
 """Keys that the model's language has and that this version refuses."""
 
@@ -61,6 +58,7 @@ _SPOKEN: dict[type, str] = {
     Vpc: "VPC",
     AllowedAddress: "allowed address",
     RemoteEndpoint: "endpoint",
+    SecurityGroup: "security group",
     VpcState: "VPC's state",
 }
 
@@ -163,9 +161,12 @@ class _Converter:
 
     def _value(self, node: Node, kind: inspect.Type, path: Path) -> Any:
         if isinstance(kind, inspect.UnionType):
-            if node.is_null:
+            if node.is_null and kind.includes_none:
                 return None
-            kind = next(one for one in kind.types if not isinstance(one, inspect.NoneType))
+            kinds = [one for one in kind.types if not isinstance(one, inspect.NoneType)]
+            if len(kinds) > 1:
+                return self._one_of(node, kinds, path)
+            kind = kinds[0]
         if isinstance(kind, inspect.StructType):
             return self.struct(node, cast(type[Declared], kind.cls), path)
         if isinstance(kind, inspect.DictType):
@@ -173,6 +174,19 @@ class _Converter:
         if isinstance(kind, inspect.VarTupleType):
             return self._tuple(node, kind, path)
         return self._scalar(node, kind, path)
+
+    def _one_of(self, node: Node, kinds: list[inspect.Type], path: Path) -> Any:
+        """A value that may be a number, text or a list: what is written decides which."""
+        whole = node.kind in {"plain", "literal"} and _DECIMAL.fullmatch(node.text)
+        for kind in kinds:
+            if isinstance(kind, inspect.VarTupleType) and node.kind == "list":
+                return self._tuple(node, kind, path)
+            if isinstance(kind, inspect.IntType) and whole:
+                return int(node.text)
+            if isinstance(kind, inspect.StrType) and node.kind in {"plain", "quoted"} and not (whole or node.is_null):
+                return node.text
+        words = {inspect.IntType: "a number", inspect.StrType: "text", inspect.VarTupleType: "a list"}
+        return self._wrong(node, path, " or ".join(words[type(kind)] for kind in kinds))
 
     def _dict(self, node: Node, kind: inspect.DictType, path: Path) -> Any:
         if node.is_null:

@@ -72,9 +72,9 @@ class Rule(Declared, frozen=True, kw_only=True):
     """One line of a security group.
 
     ``direction`` is the port's: ``ingress`` is towards it. ``protocol``: a name, or a number 0..255; ``port``: the
-    destination's, as a number, a range ``FIRST-LAST`` or a list of those; ``type`` and ``code`` are ICMP's. What is left
-    out (``None``) matches anything. Of all rules of a port the lowest ``priority`` (1..1000) comes first; at a tie drop
-    wins over reject over allow.
+    destination's, as a number, a range ``FIRST-LAST`` or a list of those; ``type`` and ``code`` are ICMP's. What is
+    left out (``None``) matches anything. Of all rules of a port the lowest ``priority`` (1..1000) comes first; at a tie
+    drop wins over reject over allow.
     """
 
     direction: Literal["ingress", "egress"]

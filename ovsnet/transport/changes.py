@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
-from ovsnet.model.types import Network, Port, RemoteEndpoint, VpcState
+from ovsnet.model.types import AddressGroup, Network, Port, RemoteEndpoint, SecurityGroup, VpcState
 
 T = TypeVar("T")
+
+COLLECTIONS = ("networks", "ports", "endpoints", "hosts", "security_groups", "address_groups")
+"""The fields of a state, and of a change, that hold objects by name."""
 
 
 class Put(msgspec.Struct, frozen=True, tag_field="op", tag="put"):
@@ -31,6 +34,8 @@ class PatchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     networks: dict[str, Network | None] = {}
     endpoints: dict[str, RemoteEndpoint | None] = {}
     hosts: dict[str, str | None] = {}
+    security_groups: dict[str, SecurityGroup | None] = {}
+    address_groups: dict[str, AddressGroup | None] = {}
 
 
 class Patch(PatchBody, frozen=True, omit_defaults=True, kw_only=True, tag_field="op", tag="patch"):
@@ -59,14 +64,8 @@ def patch_for(vpc: str, body: PatchBody) -> Patch:
 
 def patched(state: VpcState, patch: PatchBody) -> VpcState:
     """The state after a change; unchanged objects are the same ones."""
-    return msgspec.structs.replace(
-        state,
-        revision=patch.revision,
-        networks=_merged(state.networks, patch.networks),
-        ports=_merged(state.ports, patch.ports),
-        endpoints=_merged(state.endpoints, patch.endpoints),
-        hosts=_merged(state.hosts, patch.hosts),
-    )
+    merged: dict[str, Any] = {kind: _merged(getattr(state, kind), getattr(patch, kind)) for kind in COLLECTIONS}
+    return msgspec.structs.replace(state, revision=patch.revision, **merged)
 
 
 def _merged(before: dict[str, T], changes: dict[str, T | None]) -> dict[str, T]:

@@ -14,10 +14,7 @@ from typing import Any
 import msgspec
 
 from ovsnet.model.types import VpcState
-from ovsnet.transport.changes import PatchBody
-
-COLLECTIONS = ("networks", "ports", "endpoints", "hosts")
-"""The fields of a state that hold objects by name."""
+from ovsnet.transport.changes import COLLECTIONS, PatchBody
 
 _MODULUS = 1 << 128
 _encode = msgspec.json.Encoder(order="deterministic").encode

@@ -1,41 +1,60 @@
 """Edits of single objects: what a call for one object changes in its VPC, as a patch. Pure.
 
 All of them are idempotent: what is so already gives ``None``. Collections are those of a state (networks, ports,
-endpoints), and ``subnets``, whose objects stand in their networks.
+endpoints, groups), and ``subnets``, whose objects stand in their networks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from ovsnet.errors import ModelError, UserError, shown
 from ovsnet.model.addresses import parse_cidr
+from ovsnet.model.group_checks import canonical_group, canonical_range
 from ovsnet.model.identity import derive_mac, port_id
 from ovsnet.model.nodes import Draft
 from ovsnet.model.report import make_problem
-from ovsnet.model.types import Network, Port, RemoteEndpoint, Subnet, VpcState
+from ovsnet.model.rules import DEFAULT_GROUP
+from ovsnet.model.types import AddressGroup, Network, Port, RemoteEndpoint, SecurityGroup, Subnet, VpcState
 from ovsnet.transport.changes import Operation, PatchBody, Put, patch_for, patched
+from ovsnet.transport.groups import nics_naming, rules_naming
 from ovsnet.transport.view import ConflictError
 
-Kind = Literal["networks", "subnets", "ports", "endpoints"]
+Kind = Literal["networks", "subnets", "ports", "endpoints", "security_groups", "address_groups"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""The collections whose objects have addresses of their own in an API."""
 
-TYPES: dict[str, Any] = {"networks": Network, "subnets": Subnet, "ports": Port, "endpoints": RemoteEndpoint}
-"""The type of an object by its collection."""
-COLLECTION_TYPES: dict[str, Any] = {
-    "networks": dict[str, Network],
-    "subnets": dict[str, Subnet],
-    "ports": dict[str, Port],
-    "endpoints": dict[str, RemoteEndpoint],
+TYPES: dict[str, Any] = {
+    "networks": Network,
+    "subnets": Subnet,
+    "ports": Port,
+    "endpoints": RemoteEndpoint,
+    "security_groups": SecurityGroup,
+    "address_groups": AddressGroup,
 }
+"""The type of an object by its collection."""
+COLLECTION_TYPES: dict[str, Any] = {kind: dict[str, TYPES[kind]] for kind in KINDS}  # type: ignore[valid-type]
 """The type of a whole collection: objects by id."""
-RESERVED = ("routers", "security-groups", "address-groups")
+RESERVED = ("routers",)
 """Collections that the model's language has and this version refuses."""
-SINGULAR = {"networks": "network", "subnets": "subnet", "ports": "port", "endpoints": "endpoint"}
+SINGULAR = {
+    "networks": "network",
+    "subnets": "subnet",
+    "ports": "port",
+    "endpoints": "endpoint",
+    "security_groups": "security group",
+    "address_groups": "address group",
+}
 
-Object = Network | Subnet | Port | RemoteEndpoint
+Object = Network | Subnet | Port | RemoteEndpoint | SecurityGroup | AddressGroup
+
+
+def segment(kind: str) -> str:
+    """A collection as paths of an API name it, such as ``security-groups``."""
+    return kind.replace("_", "-")
 
 
 class UnknownObjectError(UserError):
@@ -43,7 +62,7 @@ class UnknownObjectError(UserError):
 
     def __init__(self, kind: str, vpc: str, name: str) -> None:
         super().__init__(f"VPC {vpc} has no {kind} {name} here")
-        self.code = f"unknown-{kind}"
+        self.code = f"unknown-{kind.replace(' ', '-')}"
 
 
 class UnknownVpcError(UnknownObjectError):
@@ -132,6 +151,11 @@ def put(state: VpcState, kind: Kind, name: str, body: bytes) -> PatchBody | None
     if kind == "endpoints":
         endpoint = msgspec.json.decode(body, type=RemoteEndpoint)
         return change(state, endpoints={name: filled_endpoint(endpoint, state.endpoints.get(name))})
+    if kind == "security_groups":
+        return change(state, security_groups={name: canonical_group(msgspec.json.decode(body, type=SecurityGroup))})
+    if kind == "address_groups":
+        ranges = msgspec.json.decode(body, type=AddressGroup)
+        return change(state, address_groups={name: tuple(canonical_range(one) for one in ranges)})
     port = msgspec.json.decode(body, type=Port)
     return change(state, ports={name: filled_port(state.name, name, port, state.ports.get(name))})
 
@@ -168,11 +192,17 @@ def delete(state: VpcState, kind: Kind, name: str) -> PatchBody | None:
     held: Mapping[str, Any] = getattr(state, kind)
     if name not in held:
         return None
+    users: list[str] = []
     if kind == "networks":
         users = [f"ports.{port}" for port, one in state.ports.items() if one.network == name]
         users += [f"endpoints.{endpoint}" for endpoint, one in state.endpoints.items() if one.network == name]
-        if users:
-            raise InUseError(f"network {state.name}/{name}", tuple(sorted(users)), state.revision)
+    elif kind == "security_groups" and name != DEFAULT_GROUP:  # whoever names that gets the built-in one
+        users = [*nics_naming("ports", state.ports, name), *nics_naming("endpoints", state.endpoints, name)]
+        users += rules_naming(state.security_groups, group=name)
+    elif kind == "address_groups":
+        users = list(rules_naming(state.security_groups, ranges=name))
+    if users:
+        raise InUseError(f"{SINGULAR[kind]} {state.name}/{name}", tuple(sorted(users)), state.revision)
     return change(state, **{kind: {name: None}})
 
 

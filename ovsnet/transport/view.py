@@ -9,9 +9,10 @@ import msgspec
 
 from ovsnet.errors import ModelError, UserError
 from ovsnet.model import canonical_state, check_states
-from ovsnet.model.types import Port, RemoteEndpoint, VpcState
-from ovsnet.transport.changes import Operation, Patch, Put, Withdraw, patched
+from ovsnet.model.types import Port, VpcState
+from ovsnet.transport.changes import COLLECTIONS, Operation, Patch, Put, Withdraw, patched
 from ovsnet.transport.digest import digest_text, patched_sum, state_sum
+from ovsnet.transport.groups import GroupLists, Nic, after, leaves_gap, needed
 
 
 class ConflictError(UserError):
@@ -31,15 +32,15 @@ class Change:
     states: Mapping[str, VpcState | None] = field(default_factory=dict)
 
 
-Nic = Port | RemoteEndpoint
 Owner = tuple[str, str]
 """The collection of a state that an object is in, and its name there."""
 
 
 class _Index:
-    """Who has which address in a VPC."""
+    """Who has which address in a VPC, and which lists of groups there are."""
 
     def __init__(self, state: VpcState) -> None:
+        self.lists = GroupLists()
         self.addresses: dict[tuple[str, str], Owner] = {}
         for owner, nic in _nics(state).items():
             self.add(owner, nic)
@@ -47,11 +48,13 @@ class _Index:
     def add(self, owner: Owner, nic: Nic) -> None:
         for address in (nic.mac or "", *(nic.ips or ())):
             self.addresses[nic.network, address] = owner
+        self.lists.add(nic)
 
     def discard(self, owner: Owner, nic: Nic) -> None:
         for address in (nic.mac or "", *(nic.ips or ())):
             if self.addresses.get((nic.network, address)) == owner:
                 del self.addresses[nic.network, address]
+        self.lists.discard(nic)
 
     def clashes(self, nics: Mapping[Owner, Nic | None]) -> bool:
         """Whether one of the ports and endpoints has an address of another that is not among them."""
@@ -108,18 +111,18 @@ class HostView:
         An operation that is done already is left out of the result. Raises ConflictError for one that does not fit,
         ModelError with all problems for a state that is wrong; ``adopt`` permits to take over another owner's VPC.
         """
-        after: dict[str, VpcState | None] = {}
+        states: dict[str, VpcState | None] = {}
         kept: list[Operation] = []
         for operation in operations:
-            before = after.get(operation.vpc, self.states.get(operation.vpc))
-            if operation.vpc in after and after[operation.vpc] is None:
+            before = states.get(operation.vpc, self.states.get(operation.vpc))
+            if operation.vpc in states and states[operation.vpc] is None:
                 before = None
-            new = self._checked(operation, before, adopt=adopt, first=operation.vpc not in after)
+            new = self._checked(operation, before, adopt=adopt, first=operation.vpc not in states)
             if new is not None:
                 kept.append(new)
-                after[operation.vpc] = _result(new, before)
-        self._check_between(kept, after)
-        return Change(tuple(kept), after)
+                states[operation.vpc] = _result(new, before)
+        self._check_between(kept, states)
+        return Change(tuple(kept), states)
 
     def commit(self, change: Change) -> None:
         """Take over a change that ``check`` has returned."""
@@ -181,7 +184,7 @@ class HostView:
     def _checked_patch(self, patch: Patch, before: VpcState, *, indexed: bool) -> Patch:
         """A change in canonical form. Only what it touches is checked, unless it touches networks or VTEPs."""
         _check_epochs(before, patch)
-        if indexed and _is_narrow(patch, before):
+        if indexed and _is_narrow(patch, before) and self._groups_fit(patch, before):
             checked = canonical_state(self._part(patch, before), self.host)
             vteps = before.hosts | checked.hosts
             result = _restricted(patch, checked, vteps)
@@ -193,6 +196,18 @@ class HostView:
         whole = canonical_state(patched(before, patch), self.host)
         return _restricted(patch, whole, whole.hosts)
 
+    def _groups_fit(self, patch: Patch, before: VpcState) -> bool:
+        """Whether those that stay may name the groups that change, and go with them as they become."""
+        if not (patch.security_groups or patch.address_groups):
+            return True
+        groups = after(before.security_groups, patch.security_groups)
+        gone, gone_ranges = (
+            [name for name, value in changes.items() if value is None]
+            for changes in (patch.security_groups, patch.address_groups)
+        )
+        lists = self._index(patch.vpc).lists
+        return not leaves_gap(groups, gone, gone_ranges) and lists.stay_right(groups, patch.security_groups.keys())
+
     def _part(self, patch: Patch, before: VpcState) -> VpcState:
         """As much of the state afterwards as the check of a narrow change needs."""
         brings = _nics(patch).values()
@@ -203,6 +218,12 @@ class HostView:
             networks = {nic.network: networks[nic.network] for nic in brings}
             if hosts == before.hosts:
                 hosts = {name: hosts[name] for name in wanted | ({self.host} & hosts.keys())}
+        groups, ranges = needed(
+            after(before.security_groups, patch.security_groups) if patch.security_groups else before.security_groups,
+            after(before.address_groups, patch.address_groups) if patch.address_groups else before.address_groups,
+            patch.security_groups.keys(),
+            brings,
+        )
         return VpcState(
             name=patch.vpc,
             revision=patch.revision,
@@ -210,13 +231,15 @@ class HostView:
             ports={name: port for name, port in patch.ports.items() if port is not None},
             endpoints={name: one for name, one in patch.endpoints.items() if one is not None},
             hosts=hosts,
+            security_groups=groups,
+            address_groups=after(ranges, patch.address_groups),
         )
 
-    def _check_between(self, operations: list[Operation], after: Mapping[str, VpcState | None]) -> None:
+    def _check_between(self, operations: list[Operation], results: Mapping[str, VpcState | None]) -> None:
         """A VNI and a port's id belong to one VPC; the check of all states is made only where that may be broken."""
-        if len(after) <= 1 and not any(self._may_collide(operation) for operation in operations):
+        if len(results) <= 1 and not any(self._may_collide(operation) for operation in operations):
             return
-        states = {vpc: state for vpc, state in (self.states | dict(after)).items() if state is not None}
+        states = {vpc: state for vpc, state in (self.states | dict(results)).items() if state is not None}
         problems = check_states(states)
         if problems:
             raise ModelError(problems)
@@ -312,6 +335,8 @@ def _restricted(patch: Patch, state: VpcState, hosts: Mapping[str, str]) -> Patc
         networks={name: state.networks.get(name) for name in patch.networks},
         endpoints={name: state.endpoints.get(name) for name in patch.endpoints},
         hosts={name: hosts.get(name) for name in patch.hosts},
+        security_groups={name: state.security_groups.get(name) for name in patch.security_groups},
+        address_groups={name: state.address_groups.get(name) for name in patch.address_groups},
     )
 
 
@@ -367,9 +392,6 @@ def _same(before: VpcState, state: VpcState, *, adopt: bool) -> bool:
 
 def _applied(state: VpcState, patch: Patch) -> bool:
     """Whether a change is in the state already (its sender did not hear so)."""
-    return (
-        all(state.ports.get(name) == port for name, port in patch.ports.items())
-        and all(state.networks.get(name) == network for name, network in patch.networks.items())
-        and all(state.endpoints.get(name) == endpoint for name, endpoint in patch.endpoints.items())
-        and all(state.hosts.get(name) == vtep for name, vtep in patch.hosts.items())
+    return all(
+        getattr(state, kind).get(name) == value for kind in COLLECTIONS for name, value in getattr(patch, kind).items()
     )

@@ -136,6 +136,60 @@ def test_a_move_and_a_rollback_that_keeps_placements(client: ControllerClient) -
     assert client.history("shop")[0]["revision"] == revision(client) == first + 5
 
 
+RULE = {"direction": "ingress", "protocol": "tcp", "port": 3306, "remote": {"group": "web"}}
+
+
+def test_groups_are_objects_with_owners_history_and_users(client: ControllerClient) -> None:
+    client.put("shop", "address-groups", "office", ["198.51.100.0/24", "192.0.2.7"])
+    assert not client.put("shop", "address-groups", "office", ["198.51.100.0/24", "192.0.2.7/32"])["changed"]
+    client.put("shop", "security-groups", "web", {"rules": []})
+    client.put("shop", "security-groups", "db", {"rules": [RULE], "default_egress": "deny"}, owner="nova")
+    assert client.get("shop", "security-groups", "db") == {"rules": [RULE], "default_egress": "deny"}
+    assert client.get("shop", "address-groups", "office") == ["198.51.100.0/24", "192.0.2.7/32"]
+    assert client.vpc("shop")["owners"] == {"security_groups/db": "nova"}
+    foreign = refused(lambda: client.put("shop", "security-groups", "db", {"rules": []}))
+    assert (foreign.status, foreign.code) == (409, "foreign-owner")
+    assert "security group shop/db belongs to nova" in str(foreign)
+    before = revision(client)
+    client.put("shop", "ports", "a", {"network": "web", "host": "h1", "security_groups": ["web", "db"]})
+    used = refused(lambda: client.delete("shop", "security-groups", "web"))
+    assert (used.status, used.code) == (409, "in-use")
+    assert used.problem["referrers"] == ["ports.a", "security_groups.db.rules[0]"]
+    unknown = refused(lambda: client.put("shop", "ports", "b", {"network": "web", "security_groups": ["wbe"]}))
+    found = unknown.problem["problems"][0]
+    assert (found["code"], found["path"]) == ("unknown-security-group", "vpcs.shop.ports.b.security_groups[0]")
+    mixed = refused(lambda: client.put("shop", "security-groups", "web", {"stateful": False}))
+    assert [one["code"] for one in mixed.problem["problems"]] == ["mixed-stateful"]
+    assert mixed.problem["problems"][0]["path"] == "vpcs.shop.ports.a.security_groups"
+    wrong = refused(lambda: client.put("shop", "address-groups", "office", {"ranges": []}))
+    assert (wrong.status, wrong.code) == (422, "wrong-structure")
+    assert (client.vpcs()["shop"]["security_groups"], client.vpcs()["shop"]["address_groups"]) == (2, 1)
+    client.call("POST", "/v1/vpcs/shop/rollback?adopt=true", {"revision": before - 1})
+    assert client.vpc("shop")["security_groups"].keys() == {"web"}
+    assert "ports" not in client.vpc("shop")
+
+
+def test_a_model_s_groups_are_applied_and_go_with_it(client: ControllerClient) -> None:
+    vpc = {"networks": {"net": WEB}, "security_groups": {"web": {}, "db": {"rules": [RULE]}}}
+    ports = {"x": {"network": "net", "host": "h1", "security_groups": ["web"]}}
+    model = {
+        "version": 1,
+        "name": "file",
+        "vpcs": {"lab": vpc | {"ports": ports, "address_groups": {"o": ["10.0.0.0/8"]}}},
+    }
+    client.apply(model)
+    assert client.vpc("lab")["security_groups"].keys() == {"web", "db"}
+    assert client.vpc("lab")["address_groups"] == {"o": ["10.0.0.0/8"]}
+    assert not client.apply(model)["changed"]
+    assert client.call("GET", "/v1/model")["vpcs"]["lab"]["security_groups"] == {"web": {}, "db": {"rules": [RULE]}}
+    fewer = {"version": 1, "name": "file", "vpcs": {"lab": {"networks": {"net": WEB}, "ports": {}}}}
+    paths = [one["path"] for one in client.apply(fewer, dry_run=True)["differences"]]
+    assert "vpcs.lab.security_groups.db" in paths and "vpcs.lab.address_groups.o" in paths
+    client.apply(fewer)
+    assert "security_groups" not in client.vpc("lab")
+    client.apply({"version": 1, "name": "file"})
+
+
 def test_a_batch_is_all_or_nothing(client: ControllerClient) -> None:
     bad = {"ports": {"a": {"network": "web"}, "b": {"network": "nowhere"}}}
     put = {"op": "put", "vpc": "other", "body": {"networks": {"net": WEB}}}

@@ -27,7 +27,18 @@ from ovsnet.controller.requests import (
 )
 from ovsnet.controller.store import Store, sqlite_url
 from ovsnet.errors import UserError
-from ovsnet.model.types import Host, Network, Port, RemoteEndpoint, Subnet, VpcState
+from ovsnet.model import check_state
+from ovsnet.model.types import (
+    Host,
+    Network,
+    Port,
+    Remote,
+    RemoteEndpoint,
+    Rule,
+    SecurityGroup,
+    Subnet,
+    VpcState,
+)
 from ovsnet.transport.changes import patched
 from ovsnet.transport.digest import digest_text, state_sum
 from tests.controller_kit import change, same_truth
@@ -52,13 +63,28 @@ PORTS = st.builds(
     mac=st.sampled_from([None, None, None, "02:00:00:00:00:01"]),
     epoch=st.sampled_from([0, 0, 0, 0, 1, 2]),
     workload=st.sampled_from(["", "vm1"]),
+    security_groups=st.sampled_from([None, None, (), ("a",), ("b", "default"), ("c",)]),
 )
+GROUPS = st.builds(
+    SecurityGroup,
+    rules=st.lists(
+        st.builds(
+            Rule,
+            direction=st.just("ingress"),
+            remote=st.sampled_from([None, Remote(group="a"), Remote(address_group="b"), Remote(cidr="10.1.0.9")]),
+        ),
+        max_size=2,
+    ).map(tuple),
+    stateful=st.sampled_from([True, True, True, False]),
+)
+RANGES = st.sampled_from([(), ("10.0.0.0/8",), ("10.0.0.1", "2001:DB8::/32")])
 ENDPOINTS = st.builds(
     RemoteEndpoint,
     network=NAMES,
     mac=st.sampled_from(["02:00:00:00:00:01", "02:00:00:00:00:09"]),
     ips=st.lists(ADDRESSES, max_size=1).map(tuple),
     vtep=st.sampled_from(["10.9.0.1", "10.9.0.2"]),
+    groups=st.sampled_from([(), ("a",)]),
 )
 
 
@@ -76,6 +102,8 @@ EDITS: st.SearchStrategy[Edit] = st.one_of(
     st.builds(PutObject, VPCS, st.just("ports"), NAMES, maybe(PORTS)),
     st.builds(PutObject, VPCS, st.just("ports"), NAMES, maybe(PORTS)),
     st.builds(PutObject, VPCS, st.just("endpoints"), NAMES, maybe(ENDPOINTS)),
+    st.builds(PutObject, VPCS, st.just("security_groups"), NAMES, maybe(GROUPS)),
+    st.builds(PutObject, VPCS, st.just("address_groups"), NAMES, maybe(RANGES)),
     st.builds(
         PutHost,
         HOSTS,
@@ -98,6 +126,8 @@ START: tuple[Edit, ...] = (
     *(PutHost(f"h{number}", Host(vtep=f"10.0.0.{number}")) for number in (1, 2, 3)),
     *(EnsureVpc(vpc) for vpc in ("red", "blue")),
     *(PutObject(vpc, "networks", name, Network(subnets=WIDE)) for vpc in ("red", "blue") for name in ("a", "b")),
+    *(PutObject("red", "security_groups", name, SecurityGroup()) for name in ("a", "b")),
+    PutObject("red", "address_groups", "b", ("10.0.0.0/8",)),
     *(PutObject("red", "ports", name, Port(network="a", host="h1")) for name in ("a", "b")),
 )
 """What every run begins with, so that most calls have something to change."""
@@ -145,6 +175,7 @@ class Follower:
                 assert patched(self.states[name], one.patch) == whole
             self.states[name] = whole
             assert one.digest == digest_text(state_sum(whole))
+            assert not check_state(whole), "what was taken is right as a whole"
             assert one.hosts_after == whole.hosts.keys()
 
 

@@ -87,13 +87,49 @@ def test_refusals_name_the_reason(host: AgentHost) -> None:
     assert error.problem["problems"][0]["code"] == "unknown-host"
     error = refused(lambda: client.put_object("shop", "ports", "web2", nic(12) | {"colour": "red"}))
     assert (error.status, error.code) == (422, "wrong-structure")
-    error = refused(lambda: client.put_object("shop", "security-groups", "web", {"rules": []}))
+    error = refused(lambda: client.put_object("shop", "routers", "r1", {"networks": ["n"]}))
     assert (error.status, error.code) == (422, "reserved-not-enforced")
     assert "not enforced by this version" in str(error)
     assert refused(lambda: client.object("shop", "ports", "web9")).code == "unknown-port"
     assert refused(lambda: client.put_object("shop", "ports", "WEB", nic(12))).status == 400
     assert client.vpc("shop").revision == 2
     assert host.flows() == before
+
+
+def test_groups_are_objects_too(host: AgentHost) -> None:
+    client = host.client
+    client.put_object("shop", "networks", "n", NETWORK)
+    office = ["198.51.100.0/24", "2001:DB8::/32", "192.0.2.7"]
+    client.put_object("shop", "address-groups", "office", office)
+    assert not client.put_object("shop", "address-groups", "office", office)["changed"], "again is harmless"
+    rules = [
+        {"direction": "ingress", "protocol": "tcp", "port": [80, "8000-8010"], "remote": {"address_group": "office"}}
+    ]
+    client.put_object("shop", "security-groups", "web", {"rules": rules})
+    client.put_object("shop", "ports", "web1", nic(11) | {"security_groups": ["web"]}, wait=20)
+    assert client.objects("shop", "address-groups") == {"office": [*office[:1], "2001:db8::/32", "192.0.2.7/32"]}
+    assert client.object("shop", "security-groups", "web") == {"rules": rules}
+    held = client.vpc("shop")
+    assert held.ports["web1"].security_groups == ("web",)
+    assert list(held.security_groups) == ["web"]
+    error = refused(lambda: client.delete_object("shop", "security-groups", "web"))
+    assert (error.status, error.code, error.problem["referrers"]) == (409, "in-use", ["ports.web1"])
+    error = refused(lambda: client.delete_object("shop", "address-groups", "office"))
+    assert (error.code, error.problem["referrers"]) == ("in-use", ["security_groups.web.rules[0]"])
+    error = refused(lambda: client.put_object("shop", "ports", "web2", nic(12) | {"security_groups": ["wbe"]}))
+    assert (error.status, error.problem["problems"][0]["code"]) == (422, "unknown-security-group")
+    assert "Did you mean 'web'?" in str(error)
+    error = refused(lambda: client.put_object("shop", "security-groups", "fast", {"rules": [{"direction": "in"}]}))
+    assert (error.status, error.code) == (422, "wrong-structure")
+    assert refused(lambda: client.object("shop", "security-groups", "db")).code == "unknown-security-group"
+    assert client.vpc("shop") == held
+    gone = {"previous": held.revision, "revision": held.revision + 1, "security_groups": {"web": None}}
+    error = refused(lambda: client.patch("shop", gone, owner="api"))
+    assert error.problem["problems"][0]["path"] == "ports.web1.security_groups[0]"
+    client.delete_object("shop", "ports", "web1", wait=20)
+    client.delete_object("shop", "security-groups", "web")
+    client.delete_object("shop", "address-groups", "office", wait=20)
+    assert client.vpc("shop").security_groups == {} == client.vpc("shop").address_groups
 
 
 def test_another_owners_vpc_is_refused_unless_adopted(host: AgentHost) -> None:

@@ -19,6 +19,10 @@ GOLDENS = Path(__file__).parents[1] / "golden" / "errors"
 INPUTS = sorted(path for path in GOLDENS.iterdir() if path.is_dir() or path.suffix in {".yaml", ".json"})
 SHAPES = (
     ("allowed_address", r"vpcs\S+\.allowed_addresses\[\d+\].*"),
+    ("remote", r"vpcs\S+\.rules\[\d+\]\.remote.*"),
+    ("rule", r"vpcs\S+\.rules\[\d+\].*"),
+    ("security_group", r"vpcs(\.[^.\[]+|\['[^']+'\])\.security_groups[.\[].+"),
+    ("address_group", r"vpcs(\.[^.\[]+|\['[^']+'\])\.address_groups[.\[].+"),
     ("port", r"vpcs(\.[^.\[]+|\['[^']+'\])\.ports[.\[].+"),
     ("subnet", r"vpcs(\.[^.\[]+|\['[^']+'\])\.networks[.\[].+\.subnets\[\d+\].*"),
     ("network", r"vpcs(\.[^.\[]+|\['[^']+'\])\.networks[.\[].+"),

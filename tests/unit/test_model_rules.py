@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,7 +92,7 @@ def test_port_ranges(port: object, wanted: object) -> None:
 def test_merged_ranges_hold_the_same_numbers_and_are_apart(ranges: list[tuple[int, int]]) -> None:
     merged = merged_ranges(ranges)
     assert {n for a, b in ranges for n in range(a, b + 1)} == {n for a, b in merged for n in range(a, b + 1)}
-    assert all(one[1] + 1 < other[0] for one, other in zip(merged, merged[1:], strict=False))
+    assert all(one[1] + 1 < other[0] for one, other in pairwise(merged))
 
 
 @given(RANGES)

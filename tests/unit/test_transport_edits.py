@@ -110,9 +110,9 @@ def test_what_is_not_there_and_what_is_refused() -> None:
     with pytest.raises(UnknownObjectError) as missing:
         edits.find(state(), "ports", "p9")
     assert missing.value.code == "unknown-port"
-    refused = ReservedError("security-groups")
+    refused = ReservedError("routers")
     assert refused.code == "reserved-not-enforced"
-    assert refused.problems[0].path == "security_groups"
+    assert refused.problems[0].path == "routers"
     with pytest.raises(PreconditionError, match="revision 1 is held"):
         edits.check_revision(state(), "shop", 2)
     edits.check_revision(state(), "shop", 1)

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import msgspec
 import pytest
 
 from ovsnet.errors import ModelError
-from ovsnet.model import Network, Port, RemoteEndpoint, Subnet, VpcState, canonical_state, check_states
+from ovsnet.model import (
+    Network,
+    Port,
+    Remote,
+    RemoteEndpoint,
+    Rule,
+    SecurityGroup,
+    Subnet,
+    VpcState,
+    canonical_state,
+    check_states,
+)
 from ovsnet.transport.changes import Patch, Put, Withdraw, patched
 from ovsnet.transport.view import ConflictError, HostView
 from tests.agent_kit import HOSTS, port, state
@@ -57,6 +69,47 @@ def endpoint(rng: random.Random) -> RemoteEndpoint:
     return RemoteEndpoint(network=like.network, mac=like.mac or "", ips=like.ips or (), vtep=vtep)
 
 
+GROUPS = ["a", "b", "c", "default"]
+
+
+def random_groups(rng: random.Random, patch: Patch) -> Patch:
+    """The change with groups: of its ports, and groups that come, go, lose state or name each other."""
+    ports = {
+        name: made
+        and msgspec.structs.replace(made, security_groups=some_groups(rng), port_security=rng.random() < 0.95)
+        for name, made in patch.ports.items()
+    }
+    endpoints = {
+        name: one and msgspec.structs.replace(one, groups=some_groups(rng) or ())
+        for name, one in patch.endpoints.items()
+    }
+    groups: dict[str, SecurityGroup | None] = {}
+    for _ in range(rng.choice([0, 0, 1, 2])):
+        groups[rng.choice(GROUPS)] = rng.choice([group(rng), group(rng), group(rng), None])
+    ranges: dict[str, tuple[str, ...] | None] = {}
+    if rng.random() < 0.3:
+        ranges[rng.choice(["x", "y"])] = rng.choice(
+            [("10.0.0.0/8",), ("2001:DB8::1", "10.0.0.1"), ("10.0.0.1/8",), None]
+        )
+    return msgspec.structs.replace(
+        patch, ports=ports, endpoints=endpoints, security_groups=groups, address_groups=ranges
+    )
+
+
+def some_groups(rng: random.Random) -> tuple[str, ...] | None:
+    return rng.choice([None, (), *[tuple(rng.choices(GROUPS, k=rng.choice([1, 1, 2])))] * 4])
+
+
+def group(rng: random.Random) -> SecurityGroup:
+    """A group; now and then it names what is not there, or, with another, more groups than a port may name."""
+    remotes = [Remote(group=rng.choice(GROUPS)), Remote(address_group=rng.choice(["x", "y"])), Remote(cidr="10.0.0.1")]
+    rules = [Rule(direction="ingress", remote=rng.choice(remotes)) for _ in range(rng.randint(0, 2))]
+    if rng.random() < 0.3:
+        first = rng.choice([0, 30])
+        rules += [Rule(direction="egress", remote=Remote(group=f"g{number}")) for number in range(first, first + 40)]
+    return SecurityGroup(rules=tuple(rules), stateful=rng.random() < 0.8)
+
+
 def judged(states: dict[str, VpcState], patch: Patch) -> VpcState | None:
     """The state afterwards by the checks of whole states, ``None`` if it is refused."""
     try:
@@ -70,10 +123,24 @@ def judged(states: dict[str, VpcState], patch: Patch) -> VpcState | None:
 def test_patch_is_judged_as_the_whole_state(seed: int) -> None:
     rng = random.Random(seed)
     states = {"shop": state(local=2, remote=2), "club": state("club", vni=6001)}
+    follow(rng, states, lambda: random_patch(rng, states["shop"]))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_patch_of_groups_is_judged_as_the_whole_state(seed: int) -> None:
+    rng = random.Random(seed)
+    many = {f"g{number}": SecurityGroup() for number in range(70)}
+    shop = msgspec.structs.replace(state(local=2, remote=2), security_groups=many)
+    states = {"shop": shop, "club": state("club", vni=6001)}
+    follow(rng, states, lambda: random_groups(rng, random_patch(rng, states["shop"])))
+
+
+def follow(rng: random.Random, states: dict[str, VpcState], make: Callable[[], Patch]) -> None:
+    """Sixty changes, each judged by a view and as the whole state."""
     view = HostView("hv1", states)
     taken = refused = 0
     for _ in range(60):
-        patch = random_patch(rng, states["shop"])
+        patch = make()
         expected = judged(states, patch)
         try:
             change = view.check([patch])

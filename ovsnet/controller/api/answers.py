@@ -77,6 +77,8 @@ class VpcSummary(Answer, frozen=True, kw_only=True):
     networks: int
     ports: int
     endpoints: int
+    security_groups: int
+    address_groups: int
     hosts: int
 
 

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
+
 from ovsnet.controller.access import check_role, principal, sees
 from ovsnet.controller.api.answers import Back, PortAnswer, Target, VpcAnswer, VpcSummary
 from ovsnet.controller.api.service import CHANGED, READ, REFUSED, WRITE, Service, seen_vpc, write
@@ -17,14 +19,13 @@ from ovsnet.controller.truth import Truth, VpcTruth
 from ovsnet.http.endpoints import Answer, Call, Endpoints, Reply, reply
 from ovsnet.http.parameters import Parameter, duration, etag
 from ovsnet.model import decode_declared
-from ovsnet.model.types import Port, VpcState
+from ovsnet.model.types import AddressGroup, Port, VpcState
 from ovsnet.transport import edits, moves
-from ovsnet.transport.changes import PatchBody
-from ovsnet.transport.edits import Kind
+from ovsnet.transport.changes import COLLECTIONS, PatchBody
+from ovsnet.transport.edits import KINDS, Kind
 
 VPCS: Endpoints[Service] = Endpoints()
 Handler = Callable[[Call[Service]], Awaitable[Reply]]
-_KINDS: tuple[Kind, ...] = ("networks", "subnets", "ports", "endpoints")
 _UP = Parameter("wait", "Hold the answer back until the port is up, or the timeout is over.", "up", "up")
 _TIMEOUT = duration("timeout", "How long to wait for that.", 30.0)
 
@@ -50,6 +51,8 @@ def _summary(vpc: VpcTruth) -> VpcSummary:
         networks=len(live.networks),
         ports=len(live.ports),
         endpoints=len(live.endpoints),
+        security_groups=len(live.security_groups),
+        address_groups=len(live.address_groups),
         hosts=len(vpc.interested),
     )
 
@@ -70,10 +73,7 @@ async def get_vpc(call: Call[Service]) -> Reply:
             tenant=meta.tenant,
             labels=meta.labels,
             description=meta.description,
-            networks=state.networks,
-            ports=state.ports,
-            endpoints=state.endpoints,
-            hosts=state.hosts,
+            **{kind: getattr(state, kind) for kind in COLLECTIONS},
         )
 
     found = call.subject.core.read(look)
@@ -120,7 +120,11 @@ def _get(kind: Kind, place: str) -> Handler:
 def _put(kind: Kind, place: str) -> Handler:
     async def put_object(call: Call[Service]) -> Reply:
         vpc, name = call.path["vpc"], call.path[place]
-        body: Any = None if kind == "subnets" else decode_declared(call.body, edits.TYPES[kind])
+        body: Any = None
+        if kind == "address_groups":
+            body = msgspec.json.decode(call.body, type=AddressGroup)
+        elif kind != "subnets":
+            body = decode_declared(call.body, edits.TYPES[kind])
 
         def asked(truth: Truth) -> list[Edit]:
             held = truth.vpcs.get(vpc)
@@ -159,13 +163,15 @@ def _delete(kind: Kind, place: str) -> Handler:
 
 
 def _declare_objects() -> None:
-    for kind in _KINDS:
+    for kind in KINDS:
         what = edits.SINGULAR[kind]
         place = "subnet" if kind == "subnets" else "id"
-        path = f"/v1/vpcs/{{vpc}}/{kind}"
+        path = f"/v1/vpcs/{{vpc}}/{edits.segment(kind)}"
         one = f"{path}/{{{place}}}"
         shown = Answer(200, "By id.", (edits.COLLECTION_TYPES[kind],), etag=True)
-        VPCS.add("GET", path, summary=f"All {kind} of a VPC.", answers=(shown,), problems=READ)(_collection(kind))
+        VPCS.add("GET", path, summary=f"All {kind.replace('_', ' ')} of a VPC.", answers=(shown,), problems=READ)(
+            _collection(kind)
+        )
         if kind != "ports":
             shown = Answer(200, "As it is declared.", (edits.TYPES[kind],), etag=True)
             VPCS.add("GET", one, summary=f"One {what}.", answers=(shown,), problems=READ)(_get(kind, place))
