@@ -214,6 +214,11 @@ class Expectation:
             for name, endpoint in (endpoints or {}).get(vpc_name, {}).items():
                 self._add(_neighbour(model, vpc_name, name, endpoint))
 
+    def forget(self) -> None:
+        """Forget all connections, as if nobody had sent anything yet."""
+        for guard in self._guards.values():
+            guard.forget()
+
     def _add(self, nic: _Nic) -> None:
         self._by_mac[nic.segment, nic.mac] = nic
         for address in nic.addresses:

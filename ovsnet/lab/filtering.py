@@ -135,6 +135,10 @@ class Guard:
             self._known.remember(packet)
         return verdict
 
+    def forget(self) -> None:
+        """Forget all connections."""
+        self._known = Connections()
+
     def _fragment(self, direction: Direction, packet: Segment) -> Verdict:
         """Whatever connection it may belong to: it passes at most if the groups let anything of its protocol pass."""
         there = self._rules.judge(self._where, self._groups, direction, replace(packet, part="later"))

@@ -253,11 +253,12 @@ class Bench:
         src, dst = address(cell.src, cell.family), address(cell.dst, cell.family)
         self._send_raw(cell, cell.src, cell.dst, 1 if cell.family == "4" else 58, wire.icmp(src, dst, kind, ident,
                                                                                          wire.token(number)))  # fmt: skip
-        while True:
+        while not self.heard.errors[cell.src, number]:
             timestamp = kind == 13 and self.heard.answers[cell.src, 14, ident]
-            if timestamp or (self.heard.tokens[cell.src if kind in ECHOED else cell.dst, number] and kind != 13):
+            if timestamp or (kind in ECHOED and self.heard.tokens[cell.src, number]):
                 return "allow"
             await asyncio.sleep(0.01)
+        return "reject"
 
     async def _raw(self, cell: Cell) -> Verdict:
         """One packet there and, when it has arrived, one back."""
@@ -270,6 +271,8 @@ class Bench:
             forth, back = wire.sctp(here, there, forth), wire.sctp(there, here, back)
         self._send_raw(cell, cell.src, cell.dst, protocol, forth)
         while not self._arrived(cell):
+            if self.heard.errors[cell.src, number]:
+                return "reject"
             await asyncio.sleep(0.01)
         self._send_raw(cell, cell.dst, cell.src, protocol, back)
         while not self.heard.tokens[cell.src, number]:

@@ -19,9 +19,10 @@ SYN, SYN_ACK, PORT = 2, 18, 33333
 
 def problems(model: Model, cells: Mapping[Cell, Said]) -> list[str]:
     """Where the reading differs from what the scenario says, a line each: the outcome, or the rules that decide."""
-    found = []
+    found, meaning = [], Expectation(model)
     for cell, said in cells.items():
-        outcome, request = judge(Expectation(model), cell)
+        meaning.forget()
+        outcome, request = judge(meaning, cell)
         if outcome != said.verdict:
             found.append(f"{cell}: the reading says {outcome}, the scenario {said}")
         found += [f"{cell}: {line}" for line in _rule_problems(request, said)]

@@ -10,6 +10,8 @@ from ovsnet.lab import frames, segments
 from ovsnet.lab.segments import TCP, UDP
 
 MARK = b"truth:"
+BIG = {4: 4, 6: 0}
+"""The code of the errors that the harness sends itself: packet too big."""
 Tuple = tuple[int, str, int, str, int]
 """Protocol, source address and port, destination address and port."""
 
@@ -69,13 +71,16 @@ class Heard:
         self.tuples: Counter[tuple[str, Tuple]] = Counter()
         self.tokens: Counter[tuple[str, int]] = Counter()
         self.answers: Counter[tuple[str, int, int]] = Counter()
+        self.errors: Counter[tuple[str, int]] = Counter()
 
     def note(self, place: str, frame: bytes) -> None:
         """Take in a frame that arrived at ``place``."""
+        packet = segments.read(frame)
         at = frame.find(MARK)
         if at >= 0 and len(frame) >= at + len(MARK) + 4:
-            self.tokens[place, int.from_bytes(frame[at + len(MARK) :][:4], "big")] += 1
-        packet = segments.read(frame)
+            refused = packet is not None and packet.is_error and packet.code != BIG[packet.version]
+            counted = self.errors if refused else self.tokens
+            counted[place, int.from_bytes(frame[at + len(MARK) :][:4], "big")] += 1
         if packet is None:
             return
         if packet.protocol in (TCP, UDP) and packet.sport is not None and packet.dport is not None:
