@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from ovsnet._version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from ovsnet.compiler import Delta, Desired, HostCompiler, Owned, Subject
+    from ovsnet.compiler import HostCompiler
+    from ovsnet.desired import Delta, Desired, Owned, Subject
     from ovsnet.errors import ModelError, Problem, UserError
     from ovsnet.explain import Tables, Walk
     from ovsnet.facts import Facts
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from ovsnet.switch import Switch
 
 _HOME = {
-    "ovsnet.compiler": ("Delta", "Desired", "HostCompiler", "Owned", "Subject"),
+    "ovsnet.compiler": ("HostCompiler",),
+    "ovsnet.desired": ("Delta", "Desired", "Owned", "Subject"),
     "ovsnet.errors": ("ModelError", "Problem", "UserError"),
     "ovsnet.explain": ("Tables", "Walk"),
     "ovsnet.facts": ("Facts",),

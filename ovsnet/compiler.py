@@ -6,91 +6,24 @@ for a port, a network's for a VNI.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
+from ovsnet.desired import HOST, ConflictError, Delta, Desired, Owned, Subject, row_of
 from ovsnet.facts import Facts
 from ovsnet.features import FEATURES, Endpoint, SourceAddress
+from ovsnet.features.base import Members
+from ovsnet.features.security_groups import member_rows
+from ovsnet.filters import Filters, Policy
+from ovsnet.members import Memberships
 from ovsnet.model.numbers import cidr_int, ip_int, link_local, mac_int
-from ovsnet.model.types import Network, Port, RemoteEndpoint, VpcState
+from ovsnet.model.rules import groups_of
+from ovsnet.model.types import AddressGroup, Network, Port, RemoteEndpoint, SecurityGroup, VpcState
+from ovsnet.numbers import Numbers
 from ovsnet.pipeline.template import Key, Row
 
 T = TypeVar("T")
-
-
-class Subject(NamedTuple):
-    """The model object that flows stem from: ``kind`` is ``host``, ``network``, ``port`` or ``endpoint``."""
-
-    kind: str
-    vpc: str = ""
-    name: str = ""
-
-    def __str__(self) -> str:
-        """``VPC/NAME`` as a user writes it, or the kind of what belongs to the host."""
-        return f"{self.vpc}/{self.name}" if self.vpc else f"the {self.kind}"
-
-    @property
-    def path(self) -> str:
-        """The path in the model, such as ``vpcs.shop.ports.web1``; ``hosts`` for what every host has."""
-        return f"vpcs.{self.vpc}.{self.kind}s.{self.name}" if self.vpc else f"{self.kind}s"
-
-
-HOST = Subject("host")
-
-
-class Owned(NamedTuple):
-    """A flow and the model object that it stems from."""
-
-    row: Row
-    subject: Subject
-
-
-@dataclass(frozen=True)
-class Delta:
-    """The difference between two states of Desired: flows to add (new or changed) and to remove."""
-
-    add: tuple[Owned, ...] = ()
-    remove: tuple[Owned, ...] = ()
-
-    def __bool__(self) -> bool:
-        """Whether there is any difference."""
-        return bool(self.add or self.remove)
-
-
-class ConflictError(Exception):
-    """Two model objects claim one flow; the validated model excludes that."""
-
-
-class Desired:
-    """The flows that a host should have: by key, each with the model object that it stems from."""
-
-    def __init__(self, flows: Iterable[Owned] = ()) -> None:
-        self.flows: dict[Key, Owned] = {flow.row.key: flow for flow in flows}
-
-    def __len__(self) -> int:
-        """The number of flows."""
-        return len(self.flows)
-
-    def __iter__(self) -> Iterator[Owned]:
-        """The flows, in no particular order."""
-        return iter(self.flows.values())
-
-    def __eq__(self, other: object) -> bool:
-        """Equal when the very same flows stem from the same objects."""
-        return isinstance(other, Desired) and self.flows == other.flows
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def diff(self, before: Desired) -> Delta:
-        """What leads from ``before`` to this."""
-        add = tuple(flow for key, flow in self.flows.items() if _row(before.flows.get(key)) != flow.row)
-        remove = tuple(flow for key, flow in before.flows.items() if key not in self.flows)
-        return Delta(add, remove)
-
-
-def _row(flow: Owned | None) -> Row | None:
-    return flow.row if flow else None
 
 
 @dataclass
@@ -104,19 +37,28 @@ class _Vpc:
     members: dict[str, set[Subject]] = field(default_factory=dict)  # network -> its ports and endpoints
     local: dict[str, set[str]] = field(default_factory=dict)  # network -> its ports on this host, or about to come
     placed: dict[str, set[str]] = field(default_factory=dict)  # host -> the ports on it, or about to come
+    groups: Memberships = field(default_factory=Memberships)
 
 
 class HostCompiler:
-    """Compiles for one host: feed it states, changes and facts, then ask ``update`` for the difference."""
+    """Compiles for one host: feed it states, changes and facts, then ask ``update`` for the difference.
 
-    def __init__(self, host: str) -> None:
+    ``numbers`` stand for groups and ranges in flows: they follow from what was there before, so whoever wants the same
+    flows after a restart hands over the same numbers.
+    """
+
+    def __init__(self, host: str, numbers: Numbers | None = None) -> None:
         self.host = host
         self.facts = Facts()
         self.desired = Desired()
+        self.numbers = Numbers() if numbers is None else numbers
         self._vpcs: dict[str, _Vpc] = {}
-        self._rows: dict[Subject, dict[Key, Row]] = {}
+        self._filters: dict[str, Filters] = {}
+        self._unsettled: set[str] = set()
+        self._rows: dict[Subject, dict[Key, Owned]] = {}
         self._ports_by_iface: dict[str, Subject] = {}
         self._dirty: dict[Subject, None] = {HOST: None}
+        self._first = True
 
     @property
     def vpcs(self) -> tuple[str, ...]:
@@ -135,9 +77,10 @@ class HostCompiler:
         for name in (old.down ^ facts.down) & self._vpcs.keys():
             for port in (port for ports in self._vpcs[name].local.values() for port in ports):
                 self._touch(Subject("port", name, port))
-        for iface in old.ofports.keys() | facts.ofports.keys():
-            if old.ofports.get(iface) != facts.ofports.get(iface) and iface in self._ports_by_iface:
-                self._touch(self._ports_by_iface[iface])
+        for before, after in ((old.ofports, facts.ofports), (old.zones, facts.zones)):
+            for iface in before.keys() | after.keys() if before is not after else ():
+                if before.get(iface) != after.get(iface) and iface in self._ports_by_iface:
+                    self._touch(self._ports_by_iface[iface])
 
     def put_vpc(self, state: VpcState) -> None:
         """Take the whole state of a VPC; touches what differs from what is held."""
@@ -148,13 +91,17 @@ class HostCompiler:
             ports=_difference(vpc.ports, state.ports),
             endpoints=_difference(vpc.endpoints, state.endpoints),
             hosts=_difference(vpc.hosts, state.hosts),
+            security_groups=_difference(self._filters_of(state.name).groups, state.security_groups),
+            address_groups=_difference(self._filters_of(state.name).address_groups, state.address_groups),
         )
 
     def drop_vpc(self, name: str) -> None:
         """Forget a VPC; its flows go with the next update."""
         if name in self._vpcs:
             self.put_vpc(VpcState(name=name, revision=0))
-            del self._vpcs[name]
+            self._settle(name)
+            self._unsettled.discard(name)
+            del self._vpcs[name], self._filters[name]
 
     def patch_vpc(
         self,
@@ -164,9 +111,12 @@ class HostCompiler:
         networks: Mapping[str, Network | None] | None = None,
         endpoints: Mapping[str, RemoteEndpoint | None] | None = None,
         hosts: Mapping[str, str | None] | None = None,
+        security_groups: Mapping[str, SecurityGroup | None] | None = None,
+        address_groups: Mapping[str, AddressGroup | None] | None = None,
     ) -> None:
         """Take changes of a VPC: new objects by name, ``None`` for one that is gone."""
         vpc = self._vpcs.setdefault(name, _Vpc())
+        self._change_groups(name, security_groups or {}, address_groups or {})
         for network, declared in (networks or {}).items():
             self._touch_network(name, network)
             _store(vpc.networks, network, declared)
@@ -184,18 +134,24 @@ class HostCompiler:
         """Recompute what was touched; returns the difference to the flows before, which ``desired`` now has."""
         gone: dict[Key, Owned] = {}
         new: dict[Key, Owned] = {}
-        for subject in self._dirty:
-            rows = {row.key: row for row in self._subject_rows(subject)}
-            before = self._rows.pop(subject, {})
-            if rows:
-                self._rows[subject] = rows
-            gone.update((key, Owned(row, subject)) for key, row in before.items() if rows.get(key) != row)
-            for key, row in rows.items():
-                if before.get(key) == row:
+        if self._first:
+            self.numbers.retain_vpcs(self._vpcs)
+            self._first = False
+        for name in sorted(self._unsettled):
+            self._settle(name)
+        self._unsettled = set()
+        for unit in self._dirty:
+            flows = {flow.row.key: flow for flow in self._unit_flows(unit)}
+            before = self._rows.pop(unit, {})
+            if flows:
+                self._rows[unit] = flows
+            gone.update((key, flow) for key, flow in before.items() if flows.get(key) != flow)
+            for key, flow in flows.items():
+                if before.get(key) == flow:
                     continue
                 if key in new:
-                    raise ConflictError(f"{new[key].subject} and {subject} claim one flow of {row.template.name}")
-                new[key] = Owned(row, subject)
+                    raise ConflictError(f"{new[key].subject} and {flow.subject} claim a flow of {key[0].name}")
+                new[key] = flow
         self._dirty = {}
         return self._commit(gone, new)
 
@@ -207,7 +163,7 @@ class HostCompiler:
         remove = tuple(flow for key, flow in gone.items() if key not in new)
         for flow in remove:
             del flows[flow.row.key]
-        add = tuple(flow for key, flow in new.items() if _row(gone.get(key)) != flow.row)
+        add = tuple(flow for key, flow in new.items() if row_of(gone.get(key)) != flow.row)
         flows.update(new)
         return Delta(add, remove)
 
@@ -220,26 +176,68 @@ class HostCompiler:
             vpc.members[old.network].discard(subject)
             for host in old.hosts:
                 vpc.placed[host].discard(port)
+            self._touch_all(vpc.groups.forget(subject, old))
             if self.host in old.hosts:
                 self._place(name, old.network, vpc.local[old.network], port, False)
+                self._use(name, old, port, False)
         _store(vpc.ports, port, new)
         if new is not None:
             self._ports_by_iface[new.id] = subject
             vpc.members.setdefault(new.network, set()).add(subject)
             for host in new.hosts:
                 vpc.placed.setdefault(host, set()).add(port)
+            self._touch_all(vpc.groups.note(subject, new))
             local = vpc.local.setdefault(new.network, set())
             if self.host in new.hosts:
                 self._place(name, new.network, local, port, True)
+                self._use(name, new, port, True)
 
     def _change_endpoint(self, vpc: _Vpc, subject: Subject, new: RemoteEndpoint | None) -> None:
         old = vpc.endpoints.get(subject.name)
         self._touch(subject)
         if old is not None:
             vpc.members[old.network].discard(subject)
+            self._touch_all(vpc.groups.forget(subject, old))
         _store(vpc.endpoints, subject.name, new)
         if new is not None:
             vpc.members.setdefault(new.network, set()).add(subject)
+            self._touch_all(vpc.groups.note(subject, new))
+
+    def _filters_of(self, name: str) -> Filters:
+        return self._filters.setdefault(name, Filters(name, self.numbers))
+
+    def _change_groups(
+        self, name: str, groups: Mapping[str, SecurityGroup | None], ranges: Mapping[str, AddressGroup | None]
+    ) -> None:
+        filters = self._filters_of(name)
+        for group, declared in groups.items():
+            _store(filters.groups, group, declared)
+            filters.change_group(group)
+        for group, cidrs in ranges.items():
+            _store(filters.address_groups, group, cidrs)
+            filters.change_ranges()
+        if groups or ranges:
+            self._unsettled.add(name)
+
+    def _use(self, name: str, port: Port, port_name: str, here: bool) -> None:
+        """A port comes to this host, or leaves it: with the first of its groups they have to be numbered."""
+        if port.port_security:
+            filters, policy = self._filters_of(name), _policy(port)
+            if (filters.add if here else filters.remove)(policy, port_name):
+                self._unsettled.add(name)
+
+    def _settle(self, name: str) -> None:
+        """Number the policies of a VPC, and touch what that concerns."""
+        filters, vpc = self._filters_of(name), self._vpcs.get(name, _Vpc())
+        touched = filters.settle()
+        for policy in touched.policies:
+            self._touch(Subject("policy", name, ",".join(policy)))
+        for policy in touched.ports:
+            for port in filters.users.get(policy, ()):
+                self._touch(Subject("port", name, port))
+        self._touch_all(vpc.groups.concerned(name, touched.groups))
+        if touched.ranges:
+            self._touch(Subject("ranges", name))
 
     def _place(self, name: str, network: str, local: set[str], port: str, here: bool) -> None:
         """A port comes to this host, or leaves it; the first and the last one concern their whole network."""
@@ -251,13 +249,47 @@ class HostCompiler:
         if bool(local) != before:
             self._touch_network(name, network)
 
+    def _touch_all(self, subjects: Iterable[Subject]) -> None:
+        self._dirty.update(dict.fromkeys(subjects))
+
     def _touch(self, subject: Subject) -> None:
         self._dirty[subject] = None
 
     def _touch_network(self, name: str, network: str) -> None:
         self._touch(Subject("network", name, network))
-        for subject in self._vpcs[name].members.get(network, ()):
-            self._touch(subject)
+        self._touch_all(self._vpcs[name].members.get(network, ()))
+        self._touch_all(self._vpcs[name].groups.borrowed_in(name, network))
+
+    def _unit_flows(self, unit: Subject) -> Iterable[Owned]:
+        """The flows of what is computed at once: those of an object, or of what several objects make together."""
+        if unit.kind == "policy":
+            policy = tuple(unit.name.split(",")) if unit.name else ()
+            stems = self._filters_of(unit.vpc).policy_rows(policy)
+        elif unit.kind == "ranges":
+            stems = self._filters_of(unit.vpc).range_rows()
+        elif unit.kind == "address":
+            return self._borrowed_flows(unit)
+        else:
+            return [Owned(row, unit) for row in self._subject_rows(unit)]
+        return [Owned(stem.row, Subject(stem.kind, unit.vpc, stem.name)) for stem in stems]
+
+    def _borrowed_flows(self, unit: Subject) -> Iterable[Owned]:
+        """The groups of an address that ports may send from and that nobody has."""
+        vpc = self._vpcs.get(unit.vpc)
+        network, _, ip = unit.name.partition(" ")
+        declared = vpc.networks.get(network) if vpc is not None and vpc.local.get(network) else None
+        borrower = None if vpc is None else vpc.groups.first_borrower(network, ip)
+        if vpc is None or declared is None or borrower is None:
+            return ()
+        groups = self._filters_of(unit.vpc).member_of(vpc.groups.borrowed(network, ip))
+        rows = member_rows(_assigned(declared.vni, borrower), *ip_int(ip), groups)
+        return [Owned(row, borrower) for row in rows]
+
+    def _members(self, vpc: _Vpc, name: str, nic: Port | RemoteEndpoint) -> Members:
+        """A port's addresses with its groups, as the features see them; those of nobody's interest are left out."""
+        member_of = self._filters_of(name).member_of
+        named = ((ip, member_of(groups)) for ip, groups in vpc.groups.addresses(nic))
+        return tuple((*ip_int(ip), groups) for ip, groups in named if groups)
 
     def _subject_rows(self, subject: Subject) -> Iterable[Row]:
         if subject.kind == "host":
@@ -285,13 +317,15 @@ class HostCompiler:
         local = self.host in port.hosts
         up = local and subject.vpc not in self.facts.down
         vteps = [ip_int(vpc.hosts[host]) for host in port.hosts if host != self.host]
-        return endpoint(
-            port,
-            _assigned(network.vni, subject),
-            self.facts.ofports.get(port.id) if up else None,
-            local,
-            vteps,
-        )
+        ofport = self.facts.ofports.get(port.id) if up else None
+        judged: dict[str, int] = {}
+        if local and port.port_security:
+            numbered = self._filters_of(subject.vpc).policy(_policy(port))
+            zone = self.facts.zones.get(port.id) if numbered.stateful else 0
+            judged = {"policy": numbered.number, "bank": numbered.bank.id, "zone": zone or 0}
+            ofport = None if zone is None else ofport  # unfiltered it must not be
+        members = self._members(vpc, subject.vpc, port)
+        return endpoint(port, _assigned(network.vni, subject), ofport, local, vteps, members, **judged)
 
     def _neighbour(self, vpc: _Vpc, subject: Subject) -> Endpoint | None:
         """The endpoint elsewhere as numbers; ``None`` if it is of no concern here."""
@@ -300,11 +334,23 @@ class HostCompiler:
         if known is None or network is None:
             return None
         like = Port(network=known.network, mac=known.mac, ips=known.ips)
-        return endpoint(like, _assigned(network.vni, subject), None, False, [ip_int(known.vtep)])
+        members = self._members(vpc, subject.vpc, known)
+        return endpoint(like, _assigned(network.vni, subject), None, False, [ip_int(known.vtep)], members)
 
 
-def endpoint(port: Port, vni: int, ofport: int | None, local: bool, vteps: Sequence[tuple[int, int]]) -> Endpoint:
-    """A declared port as the features see it; ``vteps`` are (address, bits) of the other hosts that it is on."""
+def endpoint(
+    port: Port,
+    vni: int,
+    ofport: int | None,
+    local: bool,
+    vteps: Sequence[tuple[int, int]],
+    members: Members = (),
+    **judged: int,
+) -> Endpoint:
+    """A declared port as the features see it.
+
+    ``vteps`` are (address, bits) of the other hosts that it is on; ``judged`` its ``policy``, ``bank`` and ``zone``.
+    """
     mac = mac_int(port.mac or "")
     ips = [ip_int(ip) for ip in port.ips or ()]
     return Endpoint(
@@ -322,17 +368,23 @@ def endpoint(port: Port, vni: int, ofport: int | None, local: bool, vteps: Seque
         ofport=ofport,
         vteps=tuple(address for address, _bits in vteps),
         vtep_bits=vteps[0][1] if vteps else 32,
+        members=members,
+        **judged,
     )
 
 
-def compile_states(states: Iterable[VpcState], host: str, facts: Facts) -> Desired:
+def compile_states(states: Iterable[VpcState], host: str, facts: Facts, numbers: Numbers | None = None) -> Desired:
     """All flows that ``host`` should have; ``states`` are complete and validated. Raises ConflictError."""
-    compiler = HostCompiler(host)
+    compiler = HostCompiler(host, numbers)
     compiler.set_facts(facts)
     for state in states:
         compiler.put_vpc(state)
     compiler.update()
     return compiler.desired
+
+
+def _policy(port: Port) -> Policy:
+    return tuple(sorted(groups_of(port)))
 
 
 def _assigned(vni: int | None, subject: Subject) -> int:

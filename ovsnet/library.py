@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ovsnet.compiler import Desired, compile_states
+from ovsnet.compiler import compile_states
+from ovsnet.desired import Desired
 from ovsnet.errors import UserError
 from ovsnet.facts import Facts
 from ovsnet.model import Host, Model, states_for_host
@@ -11,6 +12,14 @@ from ovsnet.pipeline import fields as f
 from ovsnet.pipeline.fields import Field
 
 PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58, "sctp": 132}
+
+EPHEMERAL = 49152
+"""The source port of frames made here (RFC 6335, section 6)."""
+_PORTS = {
+    "tcp": (f.TCP_SRC, f.TCP_DST),
+    "udp": (f.UDP_SRC, f.UDP_DST),
+    "sctp": (f.SCTP_SRC, f.SCTP_DST),
+}
 
 
 def compile(model: Model, host: str, facts: Facts | None = None) -> Desired:
@@ -64,6 +73,11 @@ def frame(
     }
     source, target = (f.IPV4_SRC, f.IPV4_DST) if bits == 32 else (f.IPV6_SRC, f.IPV6_DST)
     packet |= {source: src, target: dst}
+    if protocol in _PORTS:
+        from_port, to_port = _PORTS[protocol]
+        packet |= {from_port: EPHEMERAL, to_port: port}
+    if number == PROTOCOLS["icmp"]:
+        packet |= {f.ICMP_TYPE: 8, f.ICMP_CODE: 0}
     if number == PROTOCOLS["icmpv6"]:
         packet |= {f.ICMPV6_TYPE: 128, f.ICMPV6_CODE: 0}
     return packet

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ovsnet.compiler import Desired, Owned
+from ovsnet.desired import Desired, Owned
 from ovsnet.pipeline.template import Key, Row
 
 

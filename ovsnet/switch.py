@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from ovsnet.compiler import Desired, Subject
+from ovsnet.desired import Desired, Subject
 from ovsnet.openflow.app import start_app
 from ovsnet.openflow.tables import Outcome, apply_plan, read_actual
 from ovsnet.pipeline.template import Row

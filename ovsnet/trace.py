@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ovsnet.compiler import Desired
+from ovsnet.desired import Desired
 from ovsnet.errors import UserError
 from ovsnet.explain import Emission, Packet, Tables, Walk, arrival
 from ovsnet.facts import Facts
@@ -18,7 +18,7 @@ from ovsnet.pipeline.render import value_text
 MOST_HOPS = 8
 _TABLE_WIDTH = 3
 """Characters of a table's number in ``ofproto/trace``, to the left of which a nested bridge's are indented."""
-_METADATA = frozenset({f.TUN_DST, f.TUN_IPV6_DST, *f.REGISTER_FIELDS})
+_METADATA = frozenset({f.TUN_DST, f.TUN_IPV6_DST})
 _TRACE_ORDER = {field: place for place, field in enumerate(f.PACKET_FIELDS)}
 
 
@@ -254,7 +254,7 @@ def ofproto_tables(output: str) -> list[tuple[int, int]]:
 
 def agrees(hop: Hop, output: str) -> bool:
     """Whether a switch's own ``ofproto/trace`` visited the very flows of this hop, table by table."""
-    return ofproto_tables(output) == [(s.table.id, s.flow.row.template.priority) for s in hop.walk.steps]
+    return ofproto_tables(output) == [(s.table.id, s.flow.row.priority) for s in hop.walk.steps]
 
 
 __all__ = ["Hop", "Place", "Trace", "agrees", "model_of", "ofproto_flow", "ofproto_tables", "places", "trace"]

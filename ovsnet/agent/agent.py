@@ -17,15 +17,19 @@ from typing import Literal, Protocol
 from ovsnet.agent import report
 from ovsnet.agent.arrival import Arrivals, Listener
 from ovsnet.agent.boot import BOOT_ID_FILE, BootHold, read_boot_id
+from ovsnet.agent.numbering import NumbersFile
 from ovsnet.agent.observe import LocalPorts, Observer
 from ovsnet.agent.reconcile import AUDIT_EVERY, Reconciler, Status
 from ovsnet.agent.store import Store
-from ovsnet.compiler import Owned, compile_states
+from ovsnet.agent.zones import ZoneKeeper, filtered
+from ovsnet.compiler import compile_states
+from ovsnet.desired import Owned
 from ovsnet.errors import UserError
 from ovsnet.facts import Facts
 from ovsnet.features import TEMPLATES
 from ovsnet.http.events import EventLog
 from ovsnet.model.types import VpcState
+from ovsnet.numbers import Numbers
 from ovsnet.openflow.codec import decode
 from ovsnet.openflow.dump import parse_flow_stats
 from ovsnet.openflow.process import SwitchProcess
@@ -100,13 +104,16 @@ class Agent:
         self.config = config
         self.store = Store(config.state_dir)
         states, self.damage = self.store.load()
-        for line in self.damage:
-            log.error("%s", line)
         self.view = HostView(config.host, states)
         self.boot = BootHold(config.state_dir / "boot", read_boot_id(config.boot_id_file), states)
         self.ovsdb = Ovsdb(config.ovsdb, config.bridge)
         self.switch = SwitchProcess(config.openflow)
         self.local = LocalPorts(config.host, states.values())
+        self.numbers = NumbersFile(config.state_dir / "numbers.json", expected=bool(states))
+        self.damage += self.numbers.damage
+        for line in self.damage:
+            log.error("%s", line)
+        self.zones = ZoneKeeper(self.ovsdb, self.switch)
         self.events = EventLog()
         self.observer = Observer(lambda: report.sights(self), self.events)
         self.reconciler = Reconciler(
@@ -117,6 +124,8 @@ class Agent:
             on_status=self._news,
             on_drift=self._drifted,
             audit_every=config.audit_every,
+            zones=self.zones,
+            numbers=self.numbers,
         )
         self.arrivals = Arrivals(self.switch, self._arriving)
         self.arrivals.listen(lambda _vpc, _port: self._news())
@@ -198,7 +207,7 @@ class Agent:
                 stored.set_result(None)
             with self._facts_lock:
                 confirmed = self.boot.confirm({operation.vpc for operation in asked})
-                facts = self.facts() if confirmed and self.configured.is_set() else None
+                facts = self._seen() if confirmed and self.configured.is_set() else None
                 enforced = self.reconciler.feed(change, facts)
             if confirmed:
                 self._disk.submit(self._save_boot)
@@ -211,7 +220,7 @@ class Agent:
             if not self.boot.confirm(vpcs):
                 return
             if self.configured.is_set():
-                self.reconciler.set_facts(self.facts())
+                self.reconciler.set_facts(self._seen())
         self._disk.submit(self._save_boot)
         self.arrivals.look()
         self._news()
@@ -245,8 +254,14 @@ class Agent:
         with self._lock:
             change = self.view.check(tuple(make(self.view.states)), adopt=adopt)
         states = [state for state in change.states.values() if state is not None]
-        facts = replace(self.facts(), down=self.boot.waiting.difference(change.states))
-        desired = compile_states(states, self.config.host, facts)
+        local = filtered(LocalPorts(self.config.host, states).by_vpc)
+        facts = replace(
+            self._seen(),
+            down=self.boot.waiting.difference(change.states),
+            zones=self.zones.foreseen(local),
+        )
+        kept = self.reconciler.call(self.numbers.numbers.snapshot).result()
+        desired = compile_states(states, self.config.host, facts, Numbers.restore(kept))
         for key, owned in list(desired.flows.items()):
             if not owned.subject.vpc:
                 del desired.flows[key]
@@ -258,7 +273,11 @@ class Agent:
         return self.reconciler.call(lambda: list(self.reconciler.enforcer.flows.values())).result()
 
     def facts(self) -> Facts:
-        """The switch's facts as they are now."""
+        """The switch's facts as they are now, with the zones that ports have."""
+        return replace(self._seen(), zones=self.zones.ready)
+
+    def _seen(self) -> Facts:
+        """The facts without zones: the loop that enforces has those itself."""
         return replace(facts_of(self.ovsdb.state), down=self.boot.waiting)
 
     def misplaced(self) -> list[dict[str, str]]:
@@ -387,7 +406,7 @@ class Agent:
             self._report_interfaces()
             if self.configured.is_set():
                 with self._facts_lock:
-                    self.reconciler.set_facts(self.facts())
+                    self.reconciler.set_facts(self._seen())
                 self.arrivals.look()
 
     def _correct(self) -> None:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ovsnet.compiler import Delta, Desired, Owned, Subject
+from ovsnet.desired import Delta, Desired, Owned, Subject
 from ovsnet.openflow.api import SwitchPort
 from ovsnet.openflow.codec import encode_plan
 from ovsnet.openflow.errors import SwitchDisconnected, SwitchError, SwitchTimeout

@@ -13,11 +13,15 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from ovsnet.agent.enforce import Enforcer, Hold
-from ovsnet.compiler import HOST, Delta, HostCompiler, Subject
+from ovsnet.agent.numbering import NumbersFile
+from ovsnet.agent.observe import LocalPorts
+from ovsnet.agent.zones import ZoneKeeper, filtered
+from ovsnet.compiler import HostCompiler
+from ovsnet.desired import HOST, Delta, Subject
 from ovsnet.facts import Facts
 from ovsnet.http.metrics import Distribution
 from ovsnet.model.types import VpcState
@@ -68,6 +72,8 @@ class Reconciler:
 
     ``on_synced()`` is called on the loop's thread after the flows of a new connection are in place, ``on_status()``
     after each change of ``status`` (it must only take note), ``on_drift(lines)`` when an audit finds differences.
+    ``zones`` gives ports their conntrack zones; left out, they are as the facts say. ``numbers`` is where the
+    compiler's numbers are kept; left out, nowhere.
     """
 
     def __init__(
@@ -80,21 +86,26 @@ class Reconciler:
         on_status: Callable[[], None] = lambda: None,
         on_drift: Callable[[list[str]], None] = lambda _: None,
         audit_every: float = AUDIT_EVERY,
+        zones: ZoneKeeper | None = None,
+        numbers: NumbersFile | None = None,
     ) -> None:
         self.switch = switch
         self.status = Status()
-        self.compiler = HostCompiler(host)
+        self.compiler = HostCompiler(host, None if numbers is None else numbers.numbers)
         self.enforcer = Enforcer(switch)
         self.latency = Distribution(LATENCIES)
         self._on_synced, self._on_status, self._on_drift = on_synced, on_status, on_drift
         self._audit_every = audit_every
+        self._zones, self._numbers = zones, numbers
         self._states = {state.name: state for state in states}
+        self._local = LocalPorts(host, self._states.values())
         self._wake = threading.Condition()
         self._inbox: list[Change] = []
         self._taken: list[tuple[int, float]] = []  # serial and time of each change that is not in the switch yet
         self._calls: list[tuple[Callable[[], Any], Future[Any]]] = []
         self._waiters: list[_Waiter] = []
         self._facts: Facts | None = None
+        self._given_facts: Facts | None = None
         self._compiled_facts: Facts | None = None
         self._dirty = True
         self._serial = 0
@@ -203,10 +214,9 @@ class Reconciler:
         if facts is None:
             self._report(fault="the switch's database has not been read yet")
             return True
-        if facts is not self._compiled_facts:
-            self.compiler.set_facts(facts)
-            self._compiled_facts = facts
+        wanted = self._settle(facts)
         delta = self._compile()
+        saved = self._numbers is None or self._numbers.save()
         generation = self.switch.generation
         if not self.switch.connected:
             self._synced_generation = 0
@@ -221,7 +231,26 @@ class Reconciler:
                 log.warning("%s; reading the tables back", exc)
             return not self.switch.connected
         self._finish(serial, generation)
-        return True
+        return self._release(wanted) and saved
+
+    def _settle(self, facts: Facts) -> dict[str, str]:
+        """Take zones for the ports that need one, and hand the facts on; the VPCs of those ports, by their ids."""
+        wanted = filtered(self._local.by_vpc)
+        zones = facts.zones
+        if self._zones is not None:
+            self._zones.settle(wanted)
+            zones = self._zones.ready
+        if facts is not self._given_facts or self._compiled_facts is None or zones is not self._compiled_facts.zones:
+            self._given_facts, self._compiled_facts = facts, replace(facts, zones=zones)
+            self.compiler.set_facts(self._compiled_facts)
+        return wanted
+
+    def _release(self, wanted: Mapping[str, str]) -> bool:
+        """Give up the zones that no flow uses any more; false if zones want another attempt."""
+        if self._zones is None:
+            return True
+        released = self._zones.release(wanted, self.enforcer.held.keys() | self._broken.keys())
+        return released and not self._zones.lacking
 
     def _enforce(self, delta: Delta, generation: int) -> None:
         started = time.monotonic()
@@ -241,6 +270,9 @@ class Reconciler:
 
     def _finish(self, serial: int, generation: int) -> None:
         held = self.enforcer.held | self._broken
+        if self._zones is not None:
+            waiting = {vpc: Hold(f"waits for a conntrack zone: {why}") for vpc, why in self._zones.lacking.items()}
+            held = waiting | held
         enforced = dict(self._proven) if self._proven_on == generation else {}
         for vpc, state in self._states.items():
             if vpc not in held:
@@ -285,6 +317,7 @@ class Reconciler:
         self._on_status()
 
     def _take(self, change: Change) -> None:
+        self._local.follow(change)
         for vpc, state in change.states.items():
             before = self._states.pop(vpc, None)
             if state is not None:
@@ -305,6 +338,8 @@ class Reconciler:
                     networks=operation.networks,
                     endpoints=operation.endpoints,
                     hosts=operation.hosts,
+                    security_groups=operation.security_groups,
+                    address_groups=operation.address_groups,
                 )
             else:
                 self.compiler.drop_vpc(operation.vpc)
@@ -316,7 +351,7 @@ class Reconciler:
         except Exception:
             log.exception("compiling failed; finding the VPC that is to blame")
         while True:
-            self.compiler = HostCompiler(self.compiler.host)
+            self.compiler = HostCompiler(self.compiler.host, self.compiler.numbers)
             self.compiler.set_facts(self._compiled_facts or Facts())
             culprit = self._compile_all()
             if culprit is None:

@@ -9,7 +9,7 @@ from ovsnet.agent import answers
 from ovsnet.agent.answers import PortAnswer
 from ovsnet.agent.boot import REASON
 from ovsnet.agent.reconcile import Status
-from ovsnet.compiler import Owned
+from ovsnet.desired import Owned
 from ovsnet.model.types import Port, VpcState
 from ovsnet.openflow.errors import SwitchError
 from ovsnet.openflow.tables import read_actual
@@ -211,7 +211,7 @@ def flows(agent: Agent, source: str, vpc_name: str | None, table: str | None) ->
             "object": owned.subject.path if owned else "",
         }
         for row, owned in sorted(
-            chosen, key=lambda pair: (pair[0].template.table.id, -pair[0].template.priority, pair[0].values)
+            chosen, key=lambda pair: (pair[0].template.table.id, -pair[0].priority, pair[0].values)
         )
         if (vpc_name is None or (owned is not None and owned.subject.vpc == vpc_name))
         and (table is None or row.template.table.name == table)

@@ -138,10 +138,10 @@ class Store:
                 length += len(raw)
                 base = length if before is None else base
         if state is None or state.name != path.name.removesuffix(SUFFIX):
-            damage.append(f"{path} is damaged; set aside as {_set_aside(path).name}")
+            damage.append(f"{path} is damaged; set aside as {set_aside(path).name}")
             return None
         if length != path.stat().st_size:
-            aside = _set_aside(path)
+            aside = set_aside(path)
             damage.append(
                 f"{path} is damaged after revision {state.revision}, which is used; the file is kept as {aside.name}"
             )
@@ -158,7 +158,7 @@ class Store:
             return
         operations = [_parse(raw) for raw in path.read_bytes().splitlines(keepends=True)]
         if None in operations:
-            damage.append(f"{path} is damaged; set aside as {_set_aside(path).name}")
+            damage.append(f"{path} is damaged; set aside as {set_aside(path).name}")
             return
         for operation in operations:
             held = None if operation is None else states.get(operation.vpc)
@@ -239,7 +239,8 @@ def _parse(raw: bytes) -> Operation | None:
     return operation
 
 
-def _set_aside(path: Path) -> Path:
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file so that nobody reads it again; the new path."""
     aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
     path.rename(aside)
     return aside

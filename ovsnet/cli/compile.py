@@ -11,7 +11,7 @@ import typer
 from ovsnet.cli.common import AsJson, ModelFiles, SiteFile, console, print_json, write
 
 if TYPE_CHECKING:
-    from ovsnet.compiler import Owned
+    from ovsnet.desired import Owned
 
 
 class Format(StrEnum):
@@ -59,7 +59,7 @@ def compile_command(
 
 def _order(flow: Owned) -> tuple[int, int, str, tuple[int, ...]]:
     template = flow.row.template
-    return template.table.id, -template.priority, str(flow.subject), flow.row.values
+    return template.table.id, -flow.row.priority, str(flow.subject), flow.row.values
 
 
 def _print_text(flows: list[Owned]) -> None:

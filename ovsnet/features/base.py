@@ -24,6 +24,10 @@ class SourceAddress:
         return self.mask == (1 << self.bits) - 1
 
 
+Members = tuple[tuple[int, int, tuple[tuple[int, int], ...]], ...]
+"""Addresses with the groups that they are in: (address, 32 or 128, (bank, bits) of the groups)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One port of a network, or a neighbour behind a bare VTEP, as numbers.
@@ -32,7 +36,9 @@ class Endpoint:
     ``allowed`` are further source addresses. ``local`` tells whether it runs on the host compiled for, or is about to
     move there; ``ofport`` is its OpenFlow port there (``None``: not plugged, or kept down). ``vteps`` are the tunnel
     addresses, of ``vtep_bits`` bits, of the other hosts that frames for it go to: two while it moves between two
-    others, one beside ``local`` while it moves to or from this host.
+    others, one beside ``local`` while it moves to or from this host. ``policy``, ``bank`` and ``zone`` are the numbers
+    of a secured local port's security groups (``zone`` 0: stateless ones); ``members`` are those of its
+    addresses that rules here speak of.
     """
 
     vni: int
@@ -46,6 +52,10 @@ class Endpoint:
     ofport: int | None
     vteps: tuple[int, ...]
     vtep_bits: int
+    policy: int = 0
+    bank: int = 0
+    zone: int = 0
+    members: Members = ()
 
     @property
     def v6_all(self) -> tuple[int, ...]:

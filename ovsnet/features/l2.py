@@ -14,7 +14,16 @@ FROM_PORT = FlowTemplate(
     "from-port", "l2", t.CLASSIFY, 100,
     (Match(f.IN_PORT, "ofport"),),
     (SetField(f.NET, "net"), Goto(t.PORT_SECURITY)),
-    "A frame that a workload sent: it is in its port's network.",
+    "A frame from a port with `port_security: false`: it is in its port's network, and not filtered.",
+)  # fmt: skip
+FROM_SECURED_PORT = FlowTemplate(
+    "from-secured-port", "l2", t.CLASSIFY, 110,
+    (Match(f.IN_PORT, "ofport"),),
+    (
+        SetField(f.NET, "net"), SetField(f.POLICY, "policy"), SetField(f.BANK, "bank"), SetField(f.ZONE, "zone"),
+        Goto(t.PORT_SECURITY),
+    ),
+    "A frame that a workload sent: it is in its port's network, and its security groups judge it.",
 )  # fmt: skip
 FROM_TUNNEL = FlowTemplate(
     "from-tunnel", "l2", t.CLASSIFY, 100,
@@ -67,16 +76,20 @@ HERE_AND_TO_HOST_V6 = FlowTemplate(
 )  # fmt: skip
 _IPV4 = Match(f.ETH_TYPE, f.ETH_IPV4)
 _IPV6 = Match(f.ETH_TYPE, f.ETH_IPV6)
+_TO_PORT = (
+    SetField(f.OUT, "ofport"), SetField(f.POLICY, "policy"), SetField(f.BANK, "bank"), SetField(f.ZONE, "zone"),
+    SetField(f.SIDE, 1), Goto(t.INGRESS),
+)  # fmt: skip
 DELIVER_IPV4 = FlowTemplate(
     "deliver-ipv4", "l2", t.DELIVER, 100,
     (*_TO_MAC, _IPV4, Match(f.IPV4_DST, "ip")),
-    (Output("ofport"),),
+    _TO_PORT,
     "The port's MAC with one of its IPv4 addresses.",
 )  # fmt: skip
 DELIVER_IPV6 = FlowTemplate(
     "deliver-ipv6", "l2", t.DELIVER, 100,
     (*_TO_MAC, _IPV6, Match(f.IPV6_DST, "ip")),
-    (Output("ofport"),),
+    _TO_PORT,
     "The port's MAC with one of its IPv6 addresses, link-local included.",
 )  # fmt: skip
 DELIVER_SOLICITATION = FlowTemplate(
@@ -106,12 +119,13 @@ def port(ep: Endpoint, facts: Facts) -> Iterable[Row]:
     rows = list(_into_tunnel(ep, facts))
     if ep.ofport is None:
         return rows
-    rows.append(FROM_PORT.row(ep.ofport, ep.vni))
     if not ep.secured:
-        return [*rows, DELIVER_ANY.row(ep.vni, ep.mac, ep.ofport)]
-    rows += [DELIVER_IPV4.row(ep.vni, ep.mac, ip, ep.ofport) for ip in ep.v4]
+        return [*rows, FROM_PORT.row(ep.ofport, ep.vni), DELIVER_ANY.row(ep.vni, ep.mac, ep.ofport)]
+    judged = (ep.policy, ep.bank, ep.zone)
+    rows.append(FROM_SECURED_PORT.row(ep.ofport, ep.vni, *judged))
+    rows += [DELIVER_IPV4.row(ep.vni, ep.mac, ip, ep.ofport, *judged) for ip in ep.v4]
     for ip in ep.v6_all:
-        rows.append(DELIVER_IPV6.row(ep.vni, ep.mac, ip, ep.ofport))
+        rows.append(DELIVER_IPV6.row(ep.vni, ep.mac, ip, ep.ofport, *judged))
         rows.append(DELIVER_SOLICITATION.row(ep.vni, ep.mac, ip, ep.ofport))
     rows.append(DELIVER_REFUSED.row(ep.vni, ep.mac))
     return rows
@@ -140,8 +154,9 @@ FEATURE = Feature(
     "l2",
     "L2 forwarding by declared MAC, on this host to a port, to other hosts through one flow-based tunnel port.",
     (
-        FROM_PORT, FROM_TUNNEL, TO_HOST, TO_HOST_V6, TO_BOTH_HOSTS, TO_BOTH_HOSTS_V6, HERE_AND_TO_HOST,
-        HERE_AND_TO_HOST_V6, DELIVER_IPV4, DELIVER_IPV6, DELIVER_SOLICITATION, DELIVER_ANY, DELIVER_REFUSED,
+        FROM_PORT, FROM_SECURED_PORT, FROM_TUNNEL, TO_HOST, TO_HOST_V6, TO_BOTH_HOSTS, TO_BOTH_HOSTS_V6,
+        HERE_AND_TO_HOST, HERE_AND_TO_HOST_V6, DELIVER_IPV4, DELIVER_IPV6, DELIVER_SOLICITATION, DELIVER_ANY,
+        DELIVER_REFUSED,
     ),
     port=port,
     network=network,

@@ -46,13 +46,21 @@ ARP_PROBE = _check(
     "arp-probe", 110, (*_ARP_SENDER, Match(f.ARP_OP, 1), Match(f.ARP_SPA, 0)), t.ARP,
     "An ARP probe, which has no sender address yet (RFC 5227).",
 )  # fmt: skip
-IPV4 = _check("ipv4-sender", 100, (*_SENDER, _IPV4, Match(f.IPV4_SRC, "ip")), t.L2, "IPv4 from the port's own IP.")
+IPV4 = _check("ipv4-sender", 100, (*_SENDER, _IPV4, Match(f.IPV4_SRC, "ip")), t.EGRESS, "IPv4 from the port's own IP.")
 IPV4_RANGE = _check(
-    "ipv4-sender-range", 100, (*_SENDER, _IPV4, Match(f.IPV4_SRC, "ip", "mask")), t.L2, "IPv4 from an allowed range."
+    "ipv4-sender-range",
+    100,
+    (*_SENDER, _IPV4, Match(f.IPV4_SRC, "ip", "mask")),
+    t.EGRESS,
+    "IPv4 from an allowed range.",
 )
-IPV6 = _check("ipv6-sender", 100, (*_SENDER, _IPV6, Match(f.IPV6_SRC, "ip")), t.L2, "IPv6 from the port's own IP.")
+IPV6 = _check("ipv6-sender", 100, (*_SENDER, _IPV6, Match(f.IPV6_SRC, "ip")), t.EGRESS, "IPv6 from the port's own IP.")
 IPV6_RANGE = _check(
-    "ipv6-sender-range", 100, (*_SENDER, _IPV6, Match(f.IPV6_SRC, "ip", "mask")), t.L2, "IPv6 from an allowed range."
+    "ipv6-sender-range",
+    100,
+    (*_SENDER, _IPV6, Match(f.IPV6_SRC, "ip", "mask")),
+    t.EGRESS,
+    "IPv6 from an allowed range.",
 )
 # Code 0 is matched for a reason beyond RFC 4861: on another code OVS does not look at the ND fields, and without the
 # code in it the datapath's cached flow for such a message would swallow the proper ones after it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -112,6 +112,9 @@ class SwitchPort(Protocol):
         self, cookie: int = 0, cookie_mask: int = 0, table: int = ALL_TABLES, timeout: float = 60.0
     ) -> list[bytes]:
         """The flows whose cookie is ``cookie`` under the mask: OFPMP_FLOW bodies, for ``dump.parse_flow_stats``."""
+
+    def flush_zones(self, zones: Sequence[int], timeout: float = 60.0) -> None:
+        """Have the connection tracker forget all connections of these zones (0-65535), and wait until it has."""
 
     def enforced(self, revisions: Mapping[str, int]) -> None:
         """Tell apps beside ours that the switch now enforces these revisions, by VPC (EventEnforced)."""

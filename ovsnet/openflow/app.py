@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from os_ken.base.app_manager import AppManager, OSKenApp
@@ -188,6 +188,10 @@ class OvsnetApp(OSKenApp):  # type: ignore[misc]
     ) -> list[bytes]:
         """See SwitchPort."""
         return self._transactions.dump_flows(cookie, cookie_mask, table, timeout)
+
+    def flush_zones(self, zones: Sequence[int], timeout: float = 60.0) -> None:
+        """See SwitchPort."""
+        self._transactions.flush_zones(zones, timeout)
 
     def enforced(self, revisions: Mapping[str, int]) -> None:
         """See SwitchPort."""

@@ -15,13 +15,28 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from os_ken.ofproto.nicira_ext import NX_CT_F_COMMIT, NX_CT_RECIRC_NONE
 
 from ovsnet.features import BY_COOKIE
 from ovsnet.model.numbers import ip_text, mac_text
 from ovsnet.openflow.dump import FlowEntry, canonical_match
 from ovsnet.openflow.osken import PARSER, PROTOCOL, ExtendedSetField, match_of, nxm_name
 from ovsnet.pipeline.fields import Field, RegisterField
-from ovsnet.pipeline.template import COOKIE_MASK, Action, FlowTemplate, Goto, Key, Move, Output, Row, SetField, Value
+from ovsnet.pipeline.template import (
+    COOKIE_MASK,
+    Action,
+    Call,
+    Commit,
+    FlowTemplate,
+    Goto,
+    Key,
+    Move,
+    Output,
+    Row,
+    SetField,
+    Track,
+    Value,
+)
 from ovsnet.plan import Actual, Plan, Stray
 
 OFP_VERSION = 5  # 1.4
@@ -33,6 +48,8 @@ BUNDLE_ID_OFFSET = 8
 BUNDLE_FLAGS = 0b11  # atomic and ordered
 FLOW_MOD_FIXED = 48  # bytes of a flow mod before its match
 OFPP_IN_PORT = 0xFFFFFFF8
+OFPP_IN_PORT16 = 0xFFF8  # as Nicira's actions write it
+PRIORITY_AT = 30  # bytes into a flow mod
 OFPP_ANY = OFPG_ANY = 0xFFFFFFFF
 NO_BUFFER = 0xFFFFFFFF
 
@@ -78,7 +95,7 @@ def flow_mod(row: Row, command: int = ADD) -> Any:
         cookie_mask=COOKIE_MASK if command == DELETE_STRICT else 0,
         table_id=template.table.id,
         command=command,
-        priority=template.priority,
+        priority=row.priority,
         buffer_id=NO_BUFFER,
         out_port=OFPP_ANY,
         out_group=OFPG_ANY,
@@ -100,26 +117,50 @@ def _match(template: FlowTemplate, values: dict[str, int]) -> Any:
     for term in template.match:
         value, mask = _resolve(term.value, values), None if term.mask is None else _resolve(term.mask, values)
         if isinstance(term.field, RegisterField):
-            value, mask = value << term.field.low, term.field.full_mask << term.field.low
+            fields[term.field.oxm] = _register(term.field, value, mask)
+            continue
         given = _user(term.field, value)
         fields[term.field.oxm] = given if mask is None else (given, _user(term.field, mask))
     return match_of(fields)
 
 
+def _register(field: RegisterField, value: int, mask: int | None) -> int | tuple[int, int]:
+    """A match on a field of a register; without a mask if it is on all bits, as a switch lists it."""
+    whole = (field.full_mask if mask is None else mask) << field.low
+    return value << field.low if whole == 0xFFFFFFFF else (value << field.low, whole)
+
+
 def _action(action: Action, values: dict[str, int]) -> Any:
     if isinstance(action, Output):
-        return PARSER.OFPActionOutput(OFPP_IN_PORT if action.port is None else _resolve(action.port, values), 0)
+        return _output(action, values)
     if isinstance(action, Move):
         source, target = nxm_name(action.source.oxm), nxm_name(action.target.oxm)
-        return PARSER.NXActionRegMove(src_field=source, dst_field=target, n_bits=action.source.bits)
+        at = action.target.low if isinstance(action.target, RegisterField) else 0
+        return PARSER.NXActionRegMove(src_field=source, dst_field=target, n_bits=action.source.bits, dst_ofs=at)
+    if isinstance(action, Track | Commit):
+        flags, table = (0, action.table.id) if isinstance(action, Track) else (NX_CT_F_COMMIT, NX_CT_RECIRC_NONE)
+        return PARSER.NXActionCT(flags, action.zone.oxm, _span(action.zone), table, 0, [])
+    if isinstance(action, Call):
+        return PARSER.NXActionResubmitTable(in_port=OFPP_IN_PORT16, table_id=action.table.id)
     if not isinstance(action, SetField):
         raise TypeError(f"{action} is an instruction")
     field, value = action.field, _resolve(action.value, values)
     if isinstance(field, RegisterField):
-        return PARSER.NXActionRegLoad(field.low << 6 | field.bits - 1, field.oxm, value)
+        return PARSER.NXActionRegLoad(_span(field), field.oxm, value)
     if field.oxm in ExtendedSetField.HEADERS:
         return ExtendedSetField(field.oxm, value)
     return PARSER.OFPActionSetField(**{field.oxm: _user(field, value)})
+
+
+def _output(action: Output, values: dict[str, int]) -> Any:
+    if isinstance(action.port, RegisterField):
+        return PARSER.NXActionOutputReg(_span(action.port), action.port.oxm, 0)
+    return PARSER.OFPActionOutput(OFPP_IN_PORT if action.port is None else _resolve(action.port, values), 0)
+
+
+def _span(field: RegisterField) -> int:
+    """Where a field is in its register, as Nicira's actions say it (``ofs_nbits``)."""
+    return field.low << 6 | field.bits - 1
 
 
 def _resolve(value: Value, values: dict[str, int]) -> int:
@@ -163,8 +204,9 @@ def form(template: FlowTemplate, command: int, canonical: bool = False) -> Form:
 
 def _placeholders(template: FlowTemplate, which: int) -> list[int]:
     """Values whose bytes tell the parameter: small ones, and masks that keep every bit of those."""
-    masks = {term.mask for term in template.match if isinstance(term.mask, str)}
-    digits = [(0x7F, 0xBF)[which] if p.name in masks else 2 * i + 1 + which for i, p in enumerate(template.params)]
+    masks = dict.fromkeys(term.mask for term in template.match if isinstance(term.mask, str))
+    bytes_of = dict(zip(masks, ((0x7F, 0xBF), (0x5F, 0x9F), (0xDF, 0x3F)), strict=False))
+    digits = [bytes_of.get(p.name, (2 * i + 1, 2 * i + 2))[which] for i, p in enumerate(template.params)]
     widths = [(p.field.bits + 7) // 8 for p in template.params]
     return [int.from_bytes(bytes([digit]) * width, "big") for digit, width in zip(digits, widths, strict=True)]
 
@@ -182,6 +224,7 @@ def _slots(one: bytes, other: bytes, values: Sequence[int]) -> Iterator[Slot]:
         param = next((i for i, value in enumerate(values) if value & 0xFF == one[at]), None)
         if param is None:
             raise ValueError("a parameter does not stand in whole bytes")
+        end = min(end, at + (values[param].bit_length() + 7) // 8)  # a value and its mask may stand side by side
         yield Slot(param, at, end - at)
         at = end
 
@@ -295,6 +338,9 @@ def _decode_group(template: FlowTemplate, members: Sequence[FlowEntry]) -> list[
     ):
         if where.stop > where.start:
             matrix[:, where] = np.frombuffer(b"".join(parts), np.uint8).reshape(len(members), -1)
+    at = WRAPPER.size + PRIORITY_AT
+    if isinstance(template.priority, str):
+        matrix[:, at : at + 2] = np.array([e.priority for e in members], ">u2").view(np.uint8).reshape(-1, 2)
     columns: list[list[int]] = []
     for param in range(len(template.params)):
         slot = next(slot for slot in wire.slots if slot.param == param)
@@ -302,9 +348,9 @@ def _decode_group(template: FlowTemplate, members: Sequence[FlowEntry]) -> list[
     values = list(zip(*columns, strict=True)) if columns else [()] * len(members)
     again = encode_rows([Row(template, v) for v in values], ADD, canonical=True)[0][0]
     same = (again == matrix).all(axis=1)
-    place = (template.table.id, template.priority)
     return [
-        v if ok and (e.table, e.priority) == place else None for v, ok, e in zip(values, same, members, strict=True)
+        v if ok and (e.table, e.priority) == (template.table.id, Row(template, v).priority) else None
+        for v, ok, e in zip(values, same, members, strict=True)
     ]
 
 

@@ -9,8 +9,17 @@ from os_ken.lib import type_desc
 from os_ken.ofproto import ofproto_v1_4, ofproto_v1_4_parser, oxm_fields
 from os_ken.ofproto.ofproto_protocol import ProtocolDesc
 
-# NXM_NX_IP_FRAG (ovs-fields(7)): the one field matched here that os-ken has no name for.
-ofproto_v1_4.oxm_types.append(oxm_fields.NiciraExtended1("ip_frag", 26, type_desc.Int1))
+# Fields of ovs-fields(7) that os-ken has no name for.
+ofproto_v1_4.oxm_types += [
+    oxm_fields.NiciraExtended1("ip_frag", 26, type_desc.Int1),
+    oxm_fields.NiciraExtended1("ct_nw_proto", 119, type_desc.Int1),
+    oxm_fields.NiciraExtended1("ct_nw_src", 120, type_desc.IPv4Addr),
+    oxm_fields.NiciraExtended1("ct_nw_dst", 121, type_desc.IPv4Addr),
+    oxm_fields.NiciraExtended1("ct_ipv6_src", 122, type_desc.IPv6Addr),
+    oxm_fields.NiciraExtended1("ct_ipv6_dst", 123, type_desc.IPv6Addr),
+    oxm_fields.NiciraExtended1("ct_tp_src", 124, type_desc.Int2),
+    oxm_fields.NiciraExtended1("ct_tp_dst", 125, type_desc.Int2),
+]
 oxm_fields.generate(ofproto_v1_4.__name__)
 
 PROTOCOL: Any = ProtocolDesc(version=ofproto_v1_4.OFP_VERSION)
@@ -45,6 +54,8 @@ class ExtendedSetField(PARSER.OFPAction):  # type: ignore[misc]
 def nxm_name(oxm: str) -> str:
     """The name of a field with its Nicira header: the form in which a switch echoes a move."""
     name = oxm.removeprefix("ipv6_") if oxm.startswith("ipv6_nd_") else f"{oxm}_nxm"
+    if name not in _OXM_NAMES:
+        name = oxm  # a Nicira field itself, or one that has no other header
     if name not in _OXM_NAMES:
         raise ValueError(f"os-ken has no Nicira header for {oxm}")
     return name

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -204,6 +204,10 @@ class SwitchProcess:
         """See SwitchPort."""
         return [bytes(self._ask(timeout, "dump", cookie, cookie_mask, table, timeout).payload)]
 
+    def flush_zones(self, zones: Sequence[int], timeout: float = 60.0) -> None:
+        """See SwitchPort."""
+        self._ask(timeout, "flush", list(zones), timeout)
+
     def enforced(self, revisions: Mapping[str, int]) -> None:
         """See SwitchPort. The child may be starting: then nobody is there to hear it."""
         with contextlib.suppress(SwitchError):
@@ -358,6 +362,8 @@ def _answer(app: OvsnetApp, what: str, arguments: list[Any], payload: bytearray)
         return app.counters(), b""
     if what == "barrier":
         app.barrier(*arguments)
+    elif what == "flush":
+        app.flush_zones(*arguments)
     elif what == "enforced":
         app.enforced(*arguments)
     return None, b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ovsnet.compiler import Owned, Subject
+from ovsnet.desired import Owned, Subject
 from ovsnet.openflow.api import BundleResult, Refusal, SwitchPort
 from ovsnet.openflow.codec import decode, encode_plan
 from ovsnet.openflow.dump import parse_flow_stats

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ovsnet.openflow import wire
@@ -17,6 +18,10 @@ from ovsnet.openflow.errors import SwitchDisconnected, SwitchError, SwitchTimeou
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+
+FLUSH_WEIGHT = 1000
+"""How many flows a zone's flush counts for in the patience with a switch: it walks the whole connection table."""
 
 
 class _Waiter:
@@ -103,6 +108,22 @@ class Transactions:
         with _Waits(self, xid) as (waiter,):
             self._send(self._session(), wire.message(wire.BARRIER_REQUEST, xid))
             waiter.wait(time.monotonic() + timeout, "a barrier")
+
+    def flush_zones(self, zones: Sequence[int], timeout: float) -> None:
+        """See SwitchPort."""
+        barrier, *xids = (self._xid() for _ in range(len(zones) + 1))
+        with (
+            self._connection.busy(FLUSH_WEIGHT * len(zones)),
+            _Waits(self, barrier, *xids) as (done, *flushes),
+        ):
+            session = self._session()
+            requests = (wire.flush_zone(xid, zone) for xid, zone in zip(xids, zones, strict=True))
+            self._send(session, b"".join((*requests, wire.message(wire.BARRIER_REQUEST, barrier))))
+            done.wait(time.monotonic() + timeout, "the flush of conntrack zones")
+        for zone, flush in zip(zones, flushes, strict=True):
+            if flush.error is not None:
+                kind, code, _ = flush.error
+                raise SwitchError(f"{self._connection.target}: flush of zone {zone} refused, type {kind}, code {code}")
 
     def dump_flows(self, cookie: int, mask: int, table: int, timeout: float) -> list[bytes]:
         """See SwitchPort.dump_flows."""

@@ -8,7 +8,7 @@ import threading
 VERSION = 5
 HEADER = struct.Struct("!BBHI")
 
-HELLO, ERROR, ECHO_REQUEST, ECHO_REPLY = 0, 1, 2, 3
+HELLO, ERROR, ECHO_REQUEST, ECHO_REPLY, EXPERIMENTER = 0, 1, 2, 3, 4
 FEATURES_REQUEST, FEATURES_REPLY, SET_CONFIG = 5, 6, 9
 OFPC_FRAG_NX_MATCH = 3
 PACKET_IN, FLOW_REMOVED, PORT_STATUS = 10, 11, 12
@@ -20,11 +20,13 @@ BUNDLE_OPEN, BUNDLE_CLOSE, BUNDLE_COMMIT, BUNDLE_DISCARD = 0, 2, 4, 6
 ORDERED_ATOMIC = 0x3
 ANY = 0xFFFFFFFF
 HELLO_FAILED = 0
+NICIRA, NXT_CT_FLUSH_ZONE = 0x00002320, 29
 
 _MULTIPART = struct.Struct("!HHxxxx")
 _FLOW_REQUEST = struct.Struct("!BxxxIIxxxxQQHHxxxx")
 _BUNDLE = struct.Struct("!IHH")
 _ERROR = struct.Struct("!HH")
+_FLUSH_ZONE = struct.Struct("!II6xH")
 
 
 class Xids:
@@ -99,6 +101,11 @@ def flow_stats_request(xid: int, table: int, cookie: int, mask: int) -> bytes:
 def bundle_control(xid: int, bundle_id: int, kind: int) -> bytes:
     """OFPT_BUNDLE_CONTROL for an ordered, atomic bundle."""
     return message(BUNDLE_CONTROL, xid, _BUNDLE.pack(bundle_id, kind, ORDERED_ATOMIC))
+
+
+def flush_zone(xid: int, zone: int) -> bytes:
+    """NXT_CT_FLUSH_ZONE: forget the connections of a conntrack zone (Open vSwitch, nicira-ext.h, nx_zone_id)."""
+    return message(EXPERIMENTER, xid, _FLUSH_ZONE.pack(NICIRA, NXT_CT_FLUSH_ZONE, zone))
 
 
 def multipart_flags(raw: bytes) -> int:

@@ -4,5 +4,6 @@ from ovsnet.ovsdb.client import Ovsdb
 from ovsnet.ovsdb.link import OvsdbError
 from ovsnet.ovsdb.plugs import Plugged
 from ovsnet.ovsdb.state import Conflict, Interface, SwitchState
+from ovsnet.ovsdb.zones import Zone, ZoneRecord
 
-__all__ = ["Conflict", "Interface", "Ovsdb", "OvsdbError", "Plugged", "SwitchState"]
+__all__ = ["Conflict", "Interface", "Ovsdb", "OvsdbError", "Plugged", "SwitchState", "Zone", "ZoneRecord"]

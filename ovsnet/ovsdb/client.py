@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ovsnet.ovsdb import changes, plugs
+from ovsnet.ovsdb import changes, plugs, zones
 from ovsnet.ovsdb.link import Link, OvsdbError
 from ovsnet.ovsdb.plugs import Plugged
 from ovsnet.ovsdb.state import Interface, StateView, SwitchState
+from ovsnet.ovsdb.zones import Zone
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +134,14 @@ class Ovsdb:
     def unplug(self, port: str, timeout: float = 5.0) -> list[Plugged]:
         """Take what :meth:`plug` put there for a port off the bridge; returns what that was."""
         return self._link.transact(plugs.unplug(self.bridge, port), timeout)
+
+    def write_zones(self, wanted: Mapping[str, Zone | None], last: int, timeout: float = 5.0) -> None:
+        """Write down the conntrack zones of ports by their ids, ``None`` for one that is gone; the others stay.
+
+        ``last`` is the number that was given last. :attr:`state` has it when this returns. Raises UserError without the
+        bridge.
+        """
+        self._link.transact(zones.write(self.bridge, wanted, last), timeout)
 
     def sync(self, timeout: float = 5.0) -> None:
         """Wait until ovs-vswitchd has applied the configuration as it is now. Raises OvsdbError after ``timeout`` s."""

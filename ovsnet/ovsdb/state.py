@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from ovsnet.ovsdb.zones import ZoneRecord, read
+
 MARK = "ovsnet"
 """The key in ``external_ids`` by which our rows are known."""
 
@@ -48,7 +50,7 @@ class SwitchState:
     ``interfaces`` are those of the integration bridge that carry ``external_ids:iface-id``, by that id. ``tunnel`` is
     our tunnel port, ``foreign_bridges`` the bridges that are not ours. ``cur_cfg`` is the last configuration that
     ovs-vswitchd has applied, ``next_cfg`` the last one that somebody asked for. ``nd_responder`` says whether flows may
-    rewrite the ND option types (the kernel datapath refuses it).
+    rewrite the ND option types (the kernel datapath refuses it). ``zones`` is what it says of conntrack zones.
     """
 
     bridge: str
@@ -63,6 +65,7 @@ class SwitchState:
     interfaces: Mapping[str, Interface] = field(default_factory=lambda: MappingProxyType({}))
     conflicts: tuple[Conflict, ...] = ()
     foreign_bridges: tuple[str, ...] = ()
+    zones: ZoneRecord = field(default_factory=ZoneRecord)
 
 
 class StateView:
@@ -109,6 +112,7 @@ class StateView:
             interfaces=MappingProxyType(bound),
             conflicts=conflicts,
             foreign_bridges=tuple(sorted(row.name for row in bridges if MARK not in row.external_ids)),
+            zones=read(self.bridge, {row.name: row.external_ids for row in bridges}),
         )
 
     def _interfaces(self, rows: Any) -> list[Interface]:

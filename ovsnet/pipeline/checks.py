@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
-from ovsnet.pipeline.fields import Field, RegisterField
+from ovsnet.pipeline.fields import ETH_IPV4, ETH_IPV6, Field, RegisterField
 from ovsnet.pipeline.tables import Table
-from ovsnet.pipeline.template import FlowTemplate, Goto, Match, Move, Output, SetField
+from ovsnet.pipeline.template import Action, Call, Commit, FlowTemplate, Goto, Match, Move, Output, SetField, Track
 
 REGISTER_BITS = 32
 
@@ -27,9 +27,14 @@ def check_pipeline(
     _unique((f"{t.cookie:#x}" for t in templates), "cookie of a template")
     for template in templates:
         _check_template(template, order)
-    for one, other in combinations(templates, 2):
-        if one.table is other.table and one.priority == other.priority and _same_shape(one, other):
-            raise PipelineError(f"{one.name} and {other.name} may write one flow key in table {one.table.name}")
+    shapes: dict[object, list[FlowTemplate]] = {}
+    for template in templates:
+        fields = frozenset((term.field, term.mask is None) for term in template.match)
+        shapes.setdefault((template.table, fields), []).append(template)
+    for alike in shapes.values():
+        for one, other in combinations(alike, 2):
+            if _may_be_one(one.priority, other.priority) and _same_shape(one, other):
+                raise PipelineError(f"{one.name} and {other.name} may write one flow key in table {one.table.name}")
 
 
 def _unique(names: Iterable[str], what: str) -> None:
@@ -47,7 +52,7 @@ def _check_tables(tables: Sequence[Table], order: dict[str, int]) -> None:
         raise PipelineError("tables are not declared in the order of their ids")
     reached = {tables[0].name}
     for table in tables:
-        for target in (*table.next, *([table.miss] if table.miss != "drop" else [])):
+        for target in (*table.next, *table.calls, *([table.miss] if table.miss != "drop" else [])):
             if target not in order:
                 raise PipelineError(f"table {table.name} goes to {target}, which is not declared")
             if order[target] <= order[table.name]:
@@ -84,11 +89,12 @@ def _check_template(template: FlowTemplate, order: dict[str, int]) -> None:
         raise PipelineError(f"{where}: the table is not declared")
     if template.feature not in (*table.features, "pipeline"):
         raise PipelineError(f"{where}: the table does not list feature {template.feature}")
-    if not 0 <= template.priority <= 0xFFFF:
+    if isinstance(template.priority, int) and not 0 <= template.priority <= 0xFFFF:
         raise PipelineError(f"{where}: priority {template.priority} is out of range")
     matched = {term.field.name: term.value for term in template.match}
     if len(matched) != len(template.match):
         raise PipelineError(f"{where}: a field is matched twice")
+    _unique((t.field.oxm for t in template.match if isinstance(t.field, RegisterField)), f"{where}: a match on")
     for term in template.match:
         _check_value(term.field, term.value, where)
         _check_use(term.field, table.reads, table, order, f"{where} matches {term.field.name}")
@@ -99,25 +105,37 @@ def _check_template(template: FlowTemplate, order: dict[str, int]) -> None:
 def _check_actions(template: FlowTemplate, matched: dict[str, int | str], order: dict[str, int], where: str) -> None:
     table, now = template.table, dict(matched)
     for position, action in enumerate(template.actions):
-        if isinstance(action, Goto):
-            if position != len(template.actions) - 1:
-                raise PipelineError(f"{where}: a goto has to be the last action")
-            if action.table.name not in (*table.next, table.miss):
-                raise PipelineError(f"{where} goes to {action.table.name}, which the table does not declare")
-        elif isinstance(action, Output):
-            if not table.output:
-                raise PipelineError(f"{where} sends a frame out, which the table does not declare")
-        else:
+        if isinstance(action, Goto) and position != len(template.actions) - 1:
+            raise PipelineError(f"{where}: a goto has to be the last action")
+        if isinstance(action, SetField | Move):
             target = action.field if isinstance(action, SetField) else action.target
             _check_use(target, table.writes, table, order, f"{where} sets {target.name}")
             _check_prerequisites(target, now, f"{where} sets {target.name}")
-            if isinstance(action, SetField):
-                _check_value(target, action.value, where)
-                now[target.name] = action.value
-            elif action.source.bits != target.bits:
-                raise PipelineError(f"{where} moves {action.source.name} to {target.name} of another width")
-            elif isinstance(action, Move):
-                _check_prerequisites(action.source, now, f"{where} reads {action.source.name}")
+            _check_written(action, now, where)
+        else:
+            _check_step(action, table, now, where)
+
+
+def _check_step(action: Action, table: Table, now: dict[str, int | str], where: str) -> None:
+    """What leads on or out."""
+    if isinstance(action, Goto | Track) and action.table.name not in (*table.next, table.miss):
+        raise PipelineError(f"{where} goes to {action.table.name}, which the table does not declare")
+    if isinstance(action, Call) and action.table.name not in table.calls:
+        raise PipelineError(f"{where} calls {action.table.name}, which the table does not declare")
+    if isinstance(action, Output) and not table.output:
+        raise PipelineError(f"{where} sends a frame out, which the table does not declare")
+    if isinstance(action, Track | Commit) and now.get("dl_type") not in (ETH_IPV4, ETH_IPV6):
+        raise PipelineError(f"{where} tracks a connection without matching IPv4 or IPv6")
+
+
+def _check_written(action: SetField | Move, now: dict[str, int | str], where: str) -> None:
+    if isinstance(action, SetField):
+        _check_value(action.field, action.value, where)
+        now[action.field.name] = action.value
+        return
+    if action.source.bits != action.target.bits:
+        raise PipelineError(f"{where} moves {action.source.name} to {action.target.name} of another width")
+    _check_prerequisites(action.source, now, f"{where} reads {action.source.name}")
 
 
 def _check_value(field: Field, value: int | str, where: str) -> None:
@@ -149,6 +167,9 @@ def _same_shape(one: FlowTemplate, other: FlowTemplate) -> bool:
 def _may_equal(one: Match, other: Match) -> bool:
     if (one.mask is None) != (other.mask is None):
         return False
-    values = isinstance(one.value, str) or isinstance(other.value, str) or one.value == other.value
-    masks = isinstance(one.mask, str) or isinstance(other.mask, str) or one.mask == other.mask
-    return values and masks
+    return _may_be_one(one.value, other.value) and _may_be_one(one.mask, other.mask)
+
+
+def _may_be_one(one: int | str | None, other: int | str | None) -> bool:
+    """Whether two constants are equal; a parameter may be anything."""
+    return isinstance(one, str) or isinstance(other, str) or one == other

@@ -38,7 +38,7 @@ def pipeline_markdown(
 def _picture(tables: Sequence[Table]) -> Iterable[str]:
     width = max(len(table.name) for table in tables)
     for table in tables:
-        ways = [*table.next, *(["out"] if table.output else [])]
+        ways = [*table.next, *(f"{name}()" for name in table.calls), *(["out"] if table.output else [])]
         yield f"  {table.id:>3}  {table.name:<{width}}  -> {', '.join(ways):<36} miss: {table.miss}\n"
 
 
@@ -57,11 +57,20 @@ def _table(table: Table, templates: Sequence[FlowTemplate], samples: Mapping[str
     yield f"\n## {table.id}: {table.name}\n\n{table.doc}\n\n"
     yield f"- matches {_names(table.reads)}\n- sets {_names(table.writes)}\n\n"
     yield "| priority | template | what for |\n| --- | --- | --- |\n"
-    for template in sorted(templates, key=lambda t: (-t.priority, t.name)):
-        yield f"| {template.priority} | `{template.name}` | {template.doc} |\n"
+    listed = sorted(templates, key=_order)
+    for template in listed:
+        yield f"| {_priority(template)} | `{template.name}` | {template.doc} |\n"
     yield "\n```text\n"
-    for template in sorted(templates, key=lambda t: (-t.priority, t.name)):
+    for template in listed:
         yield f"{template.name}\n    {template_text(template)}\n"
         if template.name in samples:
             yield f"    e.g. {samples[template.name]}\n"
     yield "```\n"
+
+
+def _order(template: FlowTemplate) -> tuple[int, str]:
+    return (-template.priority if isinstance(template.priority, int) else 1, template.name)
+
+
+def _priority(template: FlowTemplate) -> str:
+    return str(template.priority) if isinstance(template.priority, int) else "by rank"

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["int", "hex", "mac", "ipv4", "ipv6"]
+Kind = Literal["int", "hex", "mac", "ipv4", "ipv6", "ct"]
 
 ETH_ARP = 0x0806
 ETH_IPV4 = 0x0800
 ETH_IPV6 = 0x86DD
-PROTO_ICMPV6 = 58
+PROTO_ICMP, PROTO_TCP, PROTO_UDP, PROTO_ICMPV6, PROTO_SCTP = 1, 6, 17, 58, 132
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +55,22 @@ IN_PORT = _field("in_port", 32, "int", "in_port", "OpenFlow port that the frame 
 TUN_ID = _field("tun_id", 64, "int", "tunnel_id", "VNI of the tunnel header")
 TUN_DST = _field("tun_dst", 32, "ipv4", "tun_ipv4_dst", "IPv4 VTEP that the frame is sent to")
 TUN_IPV6_DST = _field("tun_ipv6_dst", 128, "ipv6", "tun_ipv6_dst", "IPv6 VTEP that the frame is sent to")
+CT_STATE = _field("ct_state", 32, "ct", "ct_state", "what the connection tracker says of the packet")
+CT_NW_SRC = _field(
+    "ct_nw_src", 32, "ipv4", "ct_nw_src", "IPv4 source of the connection's first packet", dl_type=ETH_IPV4
+)
+CT_NW_DST = _field(
+    "ct_nw_dst", 32, "ipv4", "ct_nw_dst", "IPv4 destination of the connection's first packet", dl_type=ETH_IPV4
+)
+CT_IPV6_SRC = _field(
+    "ct_ipv6_src", 128, "ipv6", "ct_ipv6_src", "IPv6 source of the connection's first packet", dl_type=ETH_IPV6
+)
+CT_IPV6_DST = _field(
+    "ct_ipv6_dst", 128, "ipv6", "ct_ipv6_dst", "IPv6 destination of the connection's first packet", dl_type=ETH_IPV6
+)
+CT_NW_PROTO = _field("ct_nw_proto", 8, "int", "ct_nw_proto", "IP protocol of the connection")
+CT_TP_SRC = _field("ct_tp_src", 16, "int", "ct_tp_src", "source port (or ICMP type) of the connection's first packet")
+CT_TP_DST = _field("ct_tp_dst", 16, "int", "ct_tp_dst", "its destination port (or ICMP code)")
 ETH_SRC = _field("dl_src", 48, "mac", "eth_src", "source MAC")
 ETH_DST = _field("dl_dst", 48, "mac", "eth_dst", "destination MAC")
 ETH_TYPE = _field("dl_type", 16, "hex", "eth_type", "EtherType")
@@ -70,6 +86,14 @@ IPV6_SRC = _field("ipv6_src", 128, "ipv6", "ipv6_src", "IPv6 source", dl_type=ET
 IPV6_DST = _field("ipv6_dst", 128, "ipv6", "ipv6_dst", "IPv6 destination", dl_type=ETH_IPV6)
 IP_FRAG = _field("nw_frag", 8, "int", "ip_frag", "fragment: 1 first, 3 later, 0 none (two bits are used)")
 IP_PROTO = _field("nw_proto", 8, "int", "ip_proto", "IP protocol")
+ICMP_TYPE = _field("icmp_type", 8, "int", "icmpv4_type", "ICMP type", dl_type=ETH_IPV4, nw_proto=PROTO_ICMP)
+ICMP_CODE = _field("icmp_code", 8, "int", "icmpv4_code", "ICMP code", dl_type=ETH_IPV4, nw_proto=PROTO_ICMP)
+TCP_SRC = _field("tcp_src", 16, "int", "tcp_src", "TCP source port", nw_proto=PROTO_TCP)
+UDP_SRC = _field("udp_src", 16, "int", "udp_src", "UDP source port", nw_proto=PROTO_UDP)
+TCP_DST = _field("tcp_dst", 16, "int", "tcp_dst", "TCP destination port", nw_proto=PROTO_TCP)
+UDP_DST = _field("udp_dst", 16, "int", "udp_dst", "UDP destination port", nw_proto=PROTO_UDP)
+SCTP_SRC = _field("sctp_src", 16, "int", "sctp_src", "SCTP source port", nw_proto=PROTO_SCTP)
+SCTP_DST = _field("sctp_dst", 16, "int", "sctp_dst", "SCTP destination port", nw_proto=PROTO_SCTP)
 ICMPV6_TYPE = _field("icmpv6_type", 8, "int", "icmpv6_type", "ICMPv6 type", dl_type=ETH_IPV6, nw_proto=PROTO_ICMPV6)
 ICMPV6_CODE = _field("icmpv6_code", 8, "int", "icmpv6_code", "ICMPv6 code", dl_type=ETH_IPV6, nw_proto=PROTO_ICMPV6)
 ND_TARGET = _field(
@@ -100,21 +124,63 @@ ND_OPTIONS_TYPE = _field(
     "nd_options_type", 8, "int", "nd_options_type", "type of the ND option", dl_type=ETH_IPV6, nw_proto=PROTO_ICMPV6
 )
 
-NET = RegisterField(
-    "net",
-    24,
-    "int",
-    "reg0",
-    "the network (L2 segment) that the frame is in: its VNI",
-    register=0,
-    low=0,
-    first="classify",
-    last="deliver",
+
+def _register(name: str, register: int, low: int, bits: int, lives: tuple[str, str], meaning: str) -> RegisterField:
+    kind: Kind = "hex" if name.startswith(("way", "groups", "sets", "remote")) else "int"
+    return RegisterField(name, bits, kind, f"reg{register}", meaning, (), register, low, *lives)
+
+
+_JUDGED = ("classify", "rules")
+_JUDGE = ("way", "rules")
+NET = _register("net", 0, 0, 24, ("classify", "rules"), "the network (L2 segment) that the frame is in: its VNI")
+POLICY = _register(
+    "policy", 1, 0, 32, _JUDGED, "the set of security groups of the port that is judged; 0: it has no filter"
 )
+ZONE = _register("zone", 2, 0, 16, _JUDGED, "the conntrack zone of the port that is judged; 0: it is stateless")
+BANK = _register("bank", 2, 16, 16, _JUDGED, "which groups and ranges the bits below stand for")
+SIDE = _register("side", 3, 0, 8, ("deliver", "rules"), "0: the sender's port is judged, 1: the receiver's")
+WAY = _register("way", 3, 8, 8, _JUDGE, "which rules count, and how the packet is looked at (below)")
+VERDICT = _register("verdict", 3, 16, 8, ("egress", "rules"), "1 allow, 2 drop, 3 reject; 16 more if it is logged")
+GROUPS = tuple(
+    _register(f"groups{i}", 4 + i, 0, 32, ("way", "rules"), f"remote groups {32 * i}-{32 * i + 31} that the peer is in")
+    for i in range(2)
+)
+SETS = tuple(
+    _register(f"sets{i}", register, 0, 32, _JUDGE, f"address ranges {32 * i}-{32 * i + 31} that the peer is in")
+    for i, register in enumerate((6, 7, 11))
+)
+OUT = _register("out", 8, 0, 16, ("deliver", "ingress_verdict"), "the OpenFlow port that the frame is for")
+RULE = _register("rule", 9, 0, 32, ("egress", "rules"), "the number of the rule that decided")
+PORT = _register("port", 10, 0, 16, _JUDGE, "destination port, or ICMP type and code, where the tracker has none")
+ICMP_KIND, ICMP_DETAIL = (
+    _register(name, 10, low, 8, _JUDGE, f"half of ``port``: the ICMP {name}")
+    for name, low in (("kind", 8), ("detail", 0))
+)
+PROTO = _register("proto", 8, 16, 8, _JUDGE, "IP protocol, where it is the packet's own that counts")
+REMOTE = tuple(
+    _register(f"remote{i}", 12 + i, 0, 32, _JUDGE, f"the peer's address, word {i}; IPv4 is in word 3") for i in range(4)
+)
+REMOTE6 = RegisterField("remote", 128, "ipv6", "xxreg3", "the peer's IPv6 address: all four words", (), 12, 0, *_JUDGE)
+"""Only written: switches list matches on it word by word."""
 
 PACKET_FIELDS: tuple[Field, ...] = (
     IN_PORT, ETH_DST, ETH_SRC, ETH_TYPE, VLAN_VID, IPV4_SRC, IPV4_DST, IPV6_SRC, IPV6_DST, IP_FRAG, IP_PROTO,
+    TCP_SRC, TCP_DST, UDP_SRC, UDP_DST, SCTP_SRC, SCTP_DST, ICMP_TYPE, ICMP_CODE,
     ICMPV6_TYPE, ICMPV6_CODE, ND_TARGET, ND_SLL, ND_TLL, ND_RESERVED, ND_OPTIONS_TYPE, ARP_OP, ARP_SPA, ARP_TPA,
     ARP_SHA, ARP_THA, TUN_ID, TUN_DST, TUN_IPV6_DST,
 )  # fmt: skip
-REGISTER_FIELDS: tuple[RegisterField, ...] = (NET,)
+TRACKER_FIELDS: tuple[Field, ...] = (
+    CT_STATE, CT_NW_SRC, CT_NW_DST, CT_IPV6_SRC, CT_IPV6_DST, CT_NW_PROTO, CT_TP_SRC, CT_TP_DST,
+)  # fmt: skip
+REGISTER_FIELDS: tuple[RegisterField, ...] = (
+    NET, POLICY, ZONE, BANK, SIDE, WAY, VERDICT, *GROUPS, *SETS, OUT, RULE, PORT, PROTO, *REMOTE,
+)  # fmt: skip
+
+CT_BITS = {"new": 1, "est": 2, "rel": 4, "rpl": 8, "inv": 16, "trk": 32}
+"""The bits of ct_state (ovs-fields(7))."""
+
+
+def ct_state(**wanted: bool) -> tuple[int, int]:
+    """Value and mask of ct_state: ``ct_state(trk=True, inv=False)`` is ``+trk-inv``."""
+    value = sum(CT_BITS[name] for name, on in wanted.items() if on)
+    return value, sum(CT_BITS[name] for name in wanted)

@@ -5,8 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from ovsnet.model.numbers import ip_text, mac_text
-from ovsnet.pipeline.fields import ETH_ARP, ETH_IPV4, ETH_IPV6, PROTO_ICMPV6, Field, RegisterField
-from ovsnet.pipeline.template import Action, FlowTemplate, Goto, Match, Move, Output, Row, SetField, Value
+from ovsnet.pipeline.fields import CT_BITS, ETH_ARP, ETH_IPV4, ETH_IPV6, PROTO_ICMPV6, Field, RegisterField
+from ovsnet.pipeline.template import (
+    Action,
+    Call,
+    Commit,
+    FlowTemplate,
+    Goto,
+    Match,
+    Move,
+    Output,
+    Row,
+    SetField,
+    Track,
+    Value,
+)
 
 _FRAGMENTS = {0: "no", 1: "first", 3: "later"}
 _SHORT = {("dl_type", ETH_ARP): "arp", ("dl_type", ETH_IPV4): "ip", ("dl_type", ETH_IPV6): "ipv6"}
@@ -21,12 +34,17 @@ def value_text(field: Field, value: int) -> str:
     return f"{value:#x}" if field.kind == "hex" else str(value)
 
 
+def ct_text(value: int, mask: int) -> str:
+    """A match on ct_state as ovs-fields(7) writes it, such as ``+trk-inv``."""
+    return "".join(f"{'+' if value & bit else '-'}{name}" for name, bit in CT_BITS.items() if mask & bit)
+
+
 def flow_text(row: Row) -> str:
     """One line for a person: ``deliver 100 net=5001,dl_dst=... -> output:3``."""
     template, values = row.template, row.named()
     match = ",".join(_match_text(term, values, names=True) for term in _spoken(template)) or "any"
     actions = " ".join(_action_text(action, values, names=True) for action in template.actions) or "drop"
-    return f"{template.table.name} {template.priority} {match} -> {actions}"
+    return f"{template.table.name} {row.priority} {match} -> {actions}"
 
 
 def flow_ofctl(row: Row) -> str:
@@ -34,9 +52,7 @@ def flow_ofctl(row: Row) -> str:
     template, values = row.template, row.named()
     match = "".join(f",{_match_text(term, values, names=False)}" for term in _spoken(template))
     actions = ",".join(_action_text(action, values, names=False) for action in template.actions) or "drop"
-    return (
-        f"cookie={template.cookie:#x},table={template.table.id},priority={template.priority}{match},actions={actions}"
-    )
+    return f"cookie={template.cookie:#x},table={template.table.id},priority={row.priority}{match},actions={actions}"
 
 
 def flow_data(row: Row) -> dict[str, Any]:
@@ -45,7 +61,7 @@ def flow_data(row: Row) -> dict[str, Any]:
     return {
         "table": template.table.name,
         "table_id": template.table.id,
-        "priority": template.priority,
+        "priority": row.priority,
         "match": {term.field.name: _term_value(term, values) for term in template.match},
         "actions": [_action_text(action, values, names=True) for action in template.actions],
         "template": template.name,
@@ -70,6 +86,8 @@ def _match_text(term: Match, values: dict[str, int] | None, *, names: bool) -> s
     field = term.field
     if isinstance(term.value, int) and (field.name, term.value) in _SHORT:
         return _SHORT[field.name, term.value]
+    if field.kind == "ct" and isinstance(term.value, int) and isinstance(term.mask, int):
+        return f"{field.name}={ct_text(term.value, term.mask)}"
     if field.name == "nw_frag" and isinstance(term.value, int):
         return f"nw_frag={_FRAGMENTS[term.value]}"
     if field.name == "nw_proto" and term.value == PROTO_ICMPV6:
@@ -77,8 +95,8 @@ def _match_text(term: Match, values: dict[str, int] | None, *, names: bool) -> s
     if field.name == "vlan_vid" and term.value == 0:
         return "untagged" if names else "vlan_tci=0x0000/0x1fff"
     if isinstance(field, RegisterField) and not names:
-        mask = field.full_mask << field.low
-        return f"reg{field.register}={(_number(term.value, values) << field.low):#x}/{mask:#x}"
+        mask = field.full_mask if term.mask is None else _number(term.mask, values)
+        return f"reg{field.register}={(_number(term.value, values) << field.low):#x}/{mask << field.low:#x}"
     return f"{field.name}={_term_value(term, values)}"
 
 
@@ -97,16 +115,38 @@ def _action_text(action: Action, values: dict[str, int] | None, *, names: bool) 
     if isinstance(action, Output):
         if action.port is None:
             return "in_port"
+        if isinstance(action.port, RegisterField):
+            return f"output:{action.port.name if names else _nxm(action.port)}"
         return f"output:{_plain(action.port, values)}"
     if isinstance(action, Move):
         return _move_text(action, names=names)
+    if isinstance(action, Call):
+        return f"call:{action.table.name}" if names else f"resubmit(,{action.table.id})"
+    if isinstance(action, Track | Commit):
+        return _track_text(action, names=names)
     return _set_text(action, values, names=names)
 
 
 def _move_text(action: Move, *, names: bool) -> str:
     if names:
         return f"{action.target.name}={action.source.name}"
-    return f"move:{_NXM[action.source.name]}[]->{_NXM[action.target.name]}[]"
+    return f"move:{_nxm(action.source)}->{_nxm(action.target)}"
+
+
+def _track_text(action: Track | Commit, *, names: bool) -> str:
+    zone = action.zone.name if names else _nxm(action.zone)
+    if isinstance(action, Commit):
+        return f"ct(commit,zone={zone})"
+    return f"ct(table={action.table.name if names else action.table.id},zone={zone})"
+
+
+def _nxm(field: Field) -> str:
+    """A field as the operand of an action (ovs-actions(7))."""
+    if not isinstance(field, RegisterField):
+        return f"{_NXM[field.name]}[]"
+    if field.bits > 32:
+        return f"NXM_NX_{field.oxm.upper()}[]"
+    return f"NXM_NX_REG{field.register}[{field.low}..{field.low + field.bits - 1}]"
 
 
 def _set_text(action: SetField, values: dict[str, int] | None, *, names: bool) -> str:
@@ -114,15 +154,19 @@ def _set_text(action: SetField, values: dict[str, int] | None, *, names: bool) -
     if names:
         return f"{field.name}={text}"
     if isinstance(field, RegisterField):
-        bits = f"{field.low}..{field.low + field.bits - 1}"
-        return f"load:{_number(action.value, values)}->NXM_NX_REG{field.register}[{bits}]"
+        return f"load:{_number(action.value, values)}->{_nxm(field)}"
     return f"set_field:{text}->{_SET_NAMES.get(field.name, field.name)}"
 
 
 _NXM = {
     "dl_src": "NXM_OF_ETH_SRC", "dl_dst": "NXM_OF_ETH_DST", "arp_sha": "NXM_NX_ARP_SHA", "arp_tha": "NXM_NX_ARP_THA",
     "arp_spa": "NXM_OF_ARP_SPA", "arp_tpa": "NXM_OF_ARP_TPA", "ipv6_src": "NXM_NX_IPV6_SRC",
-    "ipv6_dst": "NXM_NX_IPV6_DST", "nd_tll": "NXM_NX_ND_TLL",
+    "ipv6_dst": "NXM_NX_IPV6_DST", "nd_tll": "NXM_NX_ND_TLL", "nw_src": "NXM_OF_IP_SRC", "nw_dst": "NXM_OF_IP_DST",
+    "ct_nw_src": "NXM_NX_CT_NW_SRC", "ct_nw_dst": "NXM_NX_CT_NW_DST", "ct_ipv6_src": "NXM_NX_CT_IPV6_SRC",
+    "ct_ipv6_dst": "NXM_NX_CT_IPV6_DST", "tcp_dst": "NXM_OF_TCP_DST", "udp_dst": "NXM_OF_UDP_DST",
+    "sctp_src": "OXM_OF_SCTP_SRC", "sctp_dst": "OXM_OF_SCTP_DST", "icmp_type": "NXM_OF_ICMP_TYPE",
+    "icmp_code": "NXM_OF_ICMP_CODE", "icmpv6_type": "NXM_NX_ICMPV6_TYPE", "icmpv6_code": "NXM_NX_ICMPV6_CODE",
+    "nw_proto": "NXM_OF_IP_PROTO",
 }  # fmt: skip
 _SET_NAMES = {"dl_src": "eth_src", "dl_dst": "eth_dst"}
 

@@ -16,8 +16,9 @@ class Table:
     """One OpenFlow table.
 
     ``features`` may put flows here; ``reads`` may be matched and ``writes`` set; ``next`` are the tables that a flow
-    may go to; ``output`` says whether frames leave the switch here; ``miss`` is what befalls a frame that no flow
-    matches: ``drop``, or the name of a table; ``missed`` says in a sentence what such a frame was.
+    may go to, ``calls`` those that it may look up before it carries on here; ``output`` says whether frames leave the
+    switch here; ``miss`` is what befalls a frame that no flow matches: ``drop``, or the name of a table; ``missed``
+    says in a sentence what such a frame was.
     """
 
     id: int
@@ -27,6 +28,7 @@ class Table:
     reads: tuple[f.Field, ...]
     writes: tuple[f.Field, ...] = ()
     next: tuple[str, ...] = ()
+    calls: tuple[str, ...] = ()
     output: bool = False
     miss: str = "drop"
     missed: str = ""
@@ -40,7 +42,7 @@ CLASSIFY = Table(
     "back into a tunnel.",
     features=("l2",),
     reads=(f.IN_PORT, f.TUN_ID),
-    writes=(f.NET,),
+    writes=(f.NET, f.POLICY, f.BANK, f.ZONE),
     next=("port_security", "deliver"),
     missed="It came in on a port, or in a network, that is not declared on this host.",
 )
@@ -54,7 +56,7 @@ PORT_SECURITY = Table(
         f.IN_PORT, f.VLAN_VID, f.ETH_SRC, f.ETH_TYPE, f.ARP_OP, f.ARP_SHA, f.ARP_SPA, f.IPV4_SRC, f.IPV6_SRC,
         f.IP_FRAG, f.IP_PROTO, f.ICMPV6_TYPE, f.ICMPV6_CODE, f.ND_TARGET, f.ND_SLL,
     ),
-    next=("nd_security", "arp", "nd", "l2"),
+    next=("nd_security", "arp", "nd", "egress", "l2"),
     missed="It came in on a port that is not bound.",
 )  # fmt: skip
 ND_SECURITY = Table(
@@ -99,6 +101,36 @@ ND_REPLY = Table(
     output=True,
     missed="It is no advertisement.",
 )
+EGRESS = Table(
+    32,
+    "egress",
+    "What a port may send, by its security groups: to the connection tracker in the port's own zone, or, for stateless "
+    "groups, straight to judgement. Neighbour discovery and multicast listener messages are not subject to groups.",
+    features=("security_groups",),
+    reads=(f.ZONE, f.ETH_TYPE, f.IP_PROTO, f.ICMPV6_TYPE),
+    next=("egress_tracked", "egress_verdict", "l2"),
+    calls=("way",),
+    missed="It is neither IPv4 nor IPv6.",
+)
+EGRESS_TRACKED = Table(
+    34,
+    "egress_tracked",
+    "The connection is known or new: it is judged by the rules of its sender's port, every packet anew.",
+    features=("security_groups",),
+    reads=(f.CT_STATE,),
+    next=("egress_verdict",),
+    calls=("way",),
+    missed="The connection tracker has not seen it.",
+)
+EGRESS_VERDICT = Table(
+    36,
+    "egress_verdict",
+    "The judgement is carried out; a connection that is allowed and new is remembered.",
+    features=("security_groups",),
+    reads=(f.ETH_TYPE, f.CT_STATE, f.ZONE, f.VERDICT),
+    next=("l2",),
+    missed="No rule of the sending port's security groups allows it.",
+)
 L2 = Table(
     40,
     "l2",
@@ -119,9 +151,92 @@ DELIVER = Table(
     "not declared ends here.",
     features=("l2",),
     reads=(f.NET, f.ETH_DST, f.ETH_TYPE, f.IPV4_DST, f.IPV6_DST, f.IP_PROTO, f.ICMPV6_TYPE, f.ND_TARGET),
+    writes=(f.OUT, f.POLICY, f.BANK, f.ZONE, f.SIDE),
+    next=("ingress",),
     output=True,
     missed="This network has no such destination: not declared, or broadcast or multicast, which go nowhere.",
 )
+INGRESS = Table(
+    52,
+    "ingress",
+    "What a port may be sent, by its security groups: as in `egress`, for the port that the frame is for.",
+    features=("security_groups",),
+    reads=(f.ZONE, f.ETH_TYPE, f.IP_PROTO, f.ICMPV6_TYPE),
+    next=("ingress_tracked", "ingress_verdict"),
+    calls=("way",),
+    output=True,
+    missed="It is neither IPv4 nor IPv6.",
+)
+INGRESS_TRACKED = Table(
+    54,
+    "ingress_tracked",
+    "The connection is known or new: it is judged by the rules of its receiver's port, every packet anew.",
+    features=("security_groups",),
+    reads=(f.CT_STATE,),
+    next=("ingress_verdict",),
+    calls=("way",),
+    missed="The connection tracker has not seen it.",
+)
+INGRESS_VERDICT = Table(
+    56,
+    "ingress_verdict",
+    "The judgement is carried out; a connection that is allowed and new is remembered.",
+    features=("security_groups",),
+    reads=(f.ETH_TYPE, f.CT_STATE, f.ZONE, f.VERDICT),
+    output=True,
+    missed="No rule of the receiving port's security groups allows it.",
+)
+WAY = Table(
+    80,
+    "way",
+    "Called to judge. Which rules count: a connection's first packet is held to the rules of its own direction, and so "
+    "are all after it, replies included; the peer is who the first packet came from or went to. Packets of stateless "
+    "groups are each looked at alone.",
+    features=("security_groups",),
+    reads=(f.CT_STATE, f.SIDE, f.ZONE, f.ETH_TYPE, f.IP_PROTO, f.IP_FRAG),
+    writes=(
+        f.WAY, f.VERDICT, f.RULE, *f.GROUPS, *f.SETS, f.PORT, f.ICMP_KIND, f.ICMP_DETAIL, f.PROTO, f.REMOTE[3],
+        f.REMOTE6,
+    ),
+    next=("members",),
+    missed="It is neither IPv4 nor IPv6.",
+)  # fmt: skip
+MEMBERS = Table(
+    82,
+    "members",
+    "Which of the groups that rules here speak of the peer is in.",
+    features=("security_groups",),
+    reads=(f.NET, f.BANK, f.WAY, *f.REMOTE),
+    writes=f.GROUPS,
+    next=("ranges",),
+    miss="ranges",
+    missed="The peer is in no group that a rule here speaks of.",
+)
+RANGES = Table(
+    84,
+    "ranges",
+    "Which of the address groups and ranges that rules here speak of the peer is in: the longest prefix says all.",
+    features=("security_groups",),
+    reads=(f.BANK, f.WAY, *f.REMOTE),
+    writes=f.SETS,
+    next=("rules",),
+    miss="rules",
+    missed="The peer is in no range that a rule here speaks of.",
+)
+RULES = Table(
+    86,
+    "rules",
+    "The rules, for each set of groups that a port here has: the first in order that matches gives the verdict.",
+    features=("security_groups",),
+    reads=(
+        f.CT_STATE, f.CT_NW_PROTO, f.CT_TP_SRC, f.CT_TP_DST, f.POLICY, f.WAY, *f.GROUPS, *f.SETS, f.PORT, f.PROTO,
+    ),
+    writes=(f.VERDICT, f.RULE),
+    missed="No rule speaks of it.",
+)  # fmt: skip
 
-TABLES: tuple[Table, ...] = (CLASSIFY, PORT_SECURITY, ND_SECURITY, ARP, ND, ND_REPLY, L2, DELIVER)
+TABLES: tuple[Table, ...] = (
+    CLASSIFY, PORT_SECURITY, ND_SECURITY, ARP, ND, ND_REPLY, EGRESS, EGRESS_TRACKED, EGRESS_VERDICT, L2, DELIVER,
+    INGRESS, INGRESS_TRACKED, INGRESS_VERDICT, WAY, MEMBERS, RANGES, RULES,
+)  # fmt: skip
 BY_NAME: dict[str, Table] = {table.name: table for table in TABLES}

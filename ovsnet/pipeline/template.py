@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ovsnet.pipeline.fields import Field
+from ovsnet.pipeline.fields import Field, RegisterField
 from ovsnet.pipeline.tables import Table
 
 COOKIE_OWNER = 0x4F56 << 48  # "OV": flows with these upper 16 bits are ours, and no others
@@ -43,9 +43,31 @@ class Move:
 
 @dataclass(frozen=True)
 class Output:
-    """Send the frame out of an OpenFlow port; ``None`` is the port that it came in on."""
+    """Send the frame out of an OpenFlow port: a value, what a field says, or (``None``) the port it came in on."""
 
-    port: Value | None
+    port: Value | RegisterField | None
+
+
+@dataclass(frozen=True)
+class Track:
+    """Let the connection tracker see the packet in the zone that ``zone`` says, and go on in ``table``."""
+
+    zone: RegisterField
+    table: Table
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Have the connection tracker remember the packet's connection in the zone that ``zone`` says."""
+
+    zone: RegisterField
+
+
+@dataclass(frozen=True)
+class Call:
+    """Look the packet up in a table and those after it, then carry on with the next action here."""
+
+    table: Table
 
 
 @dataclass(frozen=True)
@@ -55,7 +77,7 @@ class Goto:
     table: Table
 
 
-Action = SetField | Move | Output | Goto
+Action = SetField | Move | Output | Track | Commit | Call | Goto
 
 
 @dataclass(frozen=True)
@@ -77,6 +99,12 @@ class Row(NamedTuple):
         """What identifies the flow in a switch: the template and the values that it matches."""
         return (self.template, self.values[: self.template.match_params])
 
+    @property
+    def priority(self) -> int:
+        """The OpenFlow priority."""
+        priority = self.template.priority
+        return priority if isinstance(priority, int) else self.named()[priority]
+
     def named(self) -> dict[str, int]:
         """The values by parameter name."""
         return dict(zip((p.name for p in self.template.params), self.values, strict=True))
@@ -86,15 +114,16 @@ class Row(NamedTuple):
 class FlowTemplate:
     """The shape of a flow.
 
-    ``params`` lists the parameters: first those of the match, in order of appearance (they are the flow's identity
-    together with the template), then those that only actions use. ``doc`` says in a sentence which frames such a flow
+    ``priority`` may be a parameter's name. ``params`` lists the parameters: first those of the match, in order of
+    appearance, and the priority (they are the flow's identity together with the template), then those that only
+    actions use. ``doc`` says in a sentence which frames such a flow
     is for; a trace says it where a frame's way ends.
     """
 
     name: str
     feature: str
     table: Table
-    priority: int
+    priority: int | str
     match: tuple[Match, ...]
     actions: tuple[Action, ...]
     doc: str
@@ -107,11 +136,13 @@ class FlowTemplate:
         for term in self.match:
             _collect(found, term.value, term.field)
             _collect(found, term.mask, term.field)
+        if isinstance(self.priority, str):
+            _collect(found, self.priority, _PRIORITY)
         object.__setattr__(self, "match_params", len(found))
         for action in self.actions:
             if isinstance(action, SetField):
                 _collect(found, action.value, action.field)
-            elif isinstance(action, Output):
+            elif isinstance(action, Output) and not isinstance(action.port, RegisterField):
                 _collect(found, action.port, _OFPORT)
         object.__setattr__(self, "params", tuple(found.values()))
 
@@ -132,6 +163,7 @@ class FlowTemplate:
 
 Key = tuple[FlowTemplate, tuple[int, ...]]
 _OFPORT = Field("ofport", 32, "int", "in_port", "OpenFlow port number")
+_PRIORITY = Field("priority", 16, "int", "", "OpenFlow priority")
 
 
 def _collect(found: dict[str, Param], value: Value | None, of: Field) -> None:

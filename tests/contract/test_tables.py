@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ovsnet import Switch
-from ovsnet.compiler import Desired, Owned, Subject
+from ovsnet.desired import Desired, Owned, Subject
 from ovsnet.features import TEMPLATES, l2
 from ovsnet.lab.ovs import OvsInstance
 from ovsnet.pipeline.render import flow_ofctl
@@ -16,13 +16,28 @@ from ovsnet.pipeline.template import Row
 
 SAMPLE = {
     "ip": {32: 0x0A000000, 128: 0x20010DB8 << 96},
-    "mask": {32: 0xFFFF0000, 128: ((1 << 64) - 1) << 64},
+    "mask": {16: 0xFFF0, 32: 0xFFFF0000, 128: ((1 << 64) - 1) << 64},
     "vtep": {32: 0x0A000001, 128: (0xFD00 << 112) + 1},
     "target": {32: 0x0A000001, 128: (0xFD00 << 112) + 1},
     "mac": {48: 0x020000000101},
-    "ofport": {32: 2},
+    "ofport": {16: 2, 32: 2},
     "tunnel": {32: 1},
     "net": {24: 5001, 64: 5001},
+    "policy": {32: 70000},
+    "bank": {16: 1},
+    "zone": {16: 7},
+    **{f"ip{word}": {32: (0x2001 + word) << 16} for word in range(4)},
+    **{f"{kind}{word}": {32: 1 << word} for kind in ("groups", "sets") for word in range(3)},
+    "priority": {16: 1100},
+    "way": {8: 0x81},
+    "under": {8: 0x81},
+    "bit": {32: 0x100},
+    "proto": {8: 6},
+    "port": {16: 8000},
+    "type": {16: 8},
+    "code": {16: 0},
+    "verdict": {8: 1},
+    "rule": {32: 3},
 }
 
 

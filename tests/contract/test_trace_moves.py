@@ -43,7 +43,8 @@ def test_the_switch_agrees(cloud: Cloud, install: Installer, family: int, source
     for host in model.hosts:
         seen = cloud.facts(model, host)
         ids = {name: port.id for _, on, name, port in places(model) if on == host}
-        facts = Facts({ids[name]: n for name, n in seen.ofports.items()}, seen.tunnel_ofport)
+        ofports = {ids[name]: n for name, n in seen.ofports.items()}
+        facts = Facts(ofports, seen.tunnel_ofport, zones=ofports)
         at[host] = Place(facts, compile_states(states_of(model, host).values(), host, facts))
     found = trace(model, at, source, "v/move")
     assert (found.delivered, found.reached) == (True, ("v/move",))

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import ovsnet
-from ovsnet.compiler import Desired, compile_states
+from ovsnet.compiler import compile_states
+from ovsnet.desired import Desired
 from ovsnet.facts import Facts
 from ovsnet.model import canonical_state, decode_state
 

@@ -19,7 +19,7 @@ class Installer:
         """Raises AssertionError if the switch refuses a flow, or has another than the desired ones afterwards."""
         ids = {name: port.id for _, at, name, port in places(model) if at == facts.host}
         ofports = {ids[port]: number for port, number in facts.ofports.items()}
-        known = ovsnet.Facts(ofports, facts.tunnel_ofport, facts.nd_responder)
+        known = ovsnet.Facts(ofports, facts.tunnel_ofport, facts.nd_responder, zones=ofports)
         desired = compile_states(states_of(model, facts.host).values(), facts.host, known)
         if facts.host not in self._connections:
             self._connections[facts.host] = ovsnet.Switch(switch.mgmt_target("br-int"))
