@@ -52,6 +52,11 @@ class Service:
     def __str__(self) -> str:
         return f"{self.kind} {self.number}"
 
+    @property
+    def portless(self) -> bool:
+        """Whether connection trackers know one connection of it between two addresses, whoever opens it."""
+        return self.kind in ("sctp", "proto")
+
 
 @dataclass(frozen=True, order=True)
 class Cell:

@@ -105,6 +105,8 @@ class Live:
             try:
                 data = await loop.sock_recv(made, 65535)
             except OSError as error:
+                if self.stream.protocol == "udp":
+                    continue  # an ICMP error was heard; datagrams go on
                 self.faults.append(f"broken: {error.strerror}")
                 return
             if not data and self.stream.protocol == "tcp":

@@ -32,7 +32,7 @@ def too_big(src: str, dst: str, sent: Tuple, payload: bytes, mtu: int = 1300) ->
     protocol, *_ = sent
     inner_src, sport, inner_dst, dport = ip_address(sent[1]).packed, sent[2], ip_address(sent[3]).packed, sent[4]
     upper = struct.pack("!HHI", sport, dport, 1) if protocol == TCP else struct.pack("!HHHH", sport, dport, 1400, 0)
-    upper += payload
+    upper += payload + bytes(64)
     if ":" in src:
         inner = struct.pack("!IHBB", 6 << 28, 1400, protocol, 64) + inner_src + inner_dst + upper
         return _summed(src, dst, struct.pack("!BBHI", 2, 0, 0, mtu) + inner)
