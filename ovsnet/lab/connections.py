@@ -60,8 +60,11 @@ class Connections:
             self._opened[key] = packet
 
     def _error(self, packet: Segment) -> Place:
-        """An error belongs to the connection that it is about, and goes the other way than the packet it quotes."""
-        if packet.about is None or packet.about.is_error:
+        """An error belongs to the connection that it is about, and goes the other way than the packet it quotes.
+
+        It must go to who sent that packet.
+        """
+        if packet.about is None or packet.about.is_error or packet.about.src != packet.dst:
             return Place(Role.INVALID, packet)
         forth, back = _keys(packet.about)
         for key, role in ((forth, Role.BACK), (back, Role.FORTH)):

@@ -60,7 +60,8 @@ class Filter:
         self._members: dict[Where, dict[Address, set[str]]] = {}
         for vpc_name, vpc in model.vpcs.items():
             for port in vpc.ports.values():
-                self._join((vpc_name, port.network), groups_of(port) or (), _member_addresses(port))
+                if port.hosts:  # nobody is at the addresses of a port that has no host
+                    self._join((vpc_name, port.network), groups_of(port) or (), _member_addresses(port))
             for endpoint in (endpoints or {}).get(vpc_name, {}).values():
                 self._join((vpc_name, endpoint.network), endpoint.groups, _addresses(endpoint.ips, endpoint.mac))
 

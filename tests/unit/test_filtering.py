@@ -6,6 +6,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
+import msgspec
 import pytest
 
 from ovsnet.lab.connections import Connections, Role
@@ -25,7 +26,9 @@ def rule(direction: Direction = "ingress", **more: Any) -> Rule:
 
 def port(ip: str, last: int, *groups: str, **more: Any) -> Port:
     ips = (ip, f"2001:db8::{last}")
-    return Port(network="net", mac=f"02:00:00:00:00:{last:02x}", ips=ips, security_groups=groups or None, **more)
+    return Port(
+        network="net", host="hv1", mac=f"02:00:00:00:00:{last:02x}", ips=ips, security_groups=groups or None, **more
+    )
 
 
 def model(**groups: SecurityGroup) -> Model:
@@ -35,6 +38,7 @@ def model(**groups: SecurityGroup) -> Model:
         ),
         "web2": port(WEB2, 12, "web"),
         "db1": port(DB1, 21, "db"),
+        "idle": msgspec.structs.replace(port("10.0.0.50", 50, "web"), host=None),
         "plain1": port("10.0.0.31", 31),
         "plain2": port("10.0.0.32", 32),
         "open": Port(network="net", mac="02:00:00:00:00:33", ips=("10.0.0.33",), port_security=False),
@@ -95,9 +99,12 @@ def test_the_lowest_priority_number_comes_first_and_at_a_tie_the_stronger_action
         (STRANGER, False),
         ("10.0.0.41", True),
         ("10.0.0.33", False),
+        ("10.0.0.50", False),
     ],
 )
-def test_members_are_declared_addresses_single_allowed_ones_and_link_local_ones(src: str, member: bool) -> None:
+def test_members_are_placed_and_have_declared_addresses_single_allowed_ones_and_link_local_ones(
+    src: str, member: bool
+) -> None:
     declared = model(db=SecurityGroup(rules=(rule(group="web"),)))
     far = {"shop": {"far": RemoteEndpoint(network="net", mac="02:00:00:00:00:41", ips=("10.0.0.41",), vtep="192.0.2.9",
                                           groups=("web",))}}  # fmt: skip
@@ -111,7 +118,7 @@ def test_members_are_declared_addresses_single_allowed_ones_and_link_local_ones(
 def test_a_member_without_ipv6_has_no_link_local_member_address() -> None:
     declared = model(db=SecurityGroup(rules=(rule(group="web"),)))
     declared.vpcs["shop"].ports["web1"] = Port(
-        network="net", mac="02:00:00:00:00:0b", ips=(WEB1,), security_groups=("web",)
+        network="net", host="hv1", mac="02:00:00:00:00:0b", ips=(WEB1,), security_groups=("web",)
     )
     assert not ask(declared, ("db",), "ingress", segment("fe80::ff:fe00:b", "2001:db8::21")).passes
 
@@ -209,8 +216,9 @@ def test_what_a_packet_is_to_the_connections_known() -> None:
     assert (known.place(back(opening)).role, known.place(back(opening)).opener) == (Role.BACK, opening)
     assert known.place(segment(WEB1, DB1, UDP, 53)).role == Role.OPENING
     error = segment(WEB1, DB1, ICMP, None, kind=3, code=4, about=opening)
+    assert known.place(replace(error, dst=ip_address(WEB2))).role == Role.INVALID
     assert (known.place(error).role, known.place(error).opener) == (Role.BACK, opening)
-    assert known.place(replace(error, about=back(opening))).role == Role.FORTH
+    assert known.place(replace(error, dst=opening.dst, about=back(opening))).role == Role.FORTH
     assert known.place(replace(error, about=segment(DB1, WEB1, UDP, 54))).role == Role.INVALID
     assert known.place(echo(WEB1, DB1, 0)).role == Role.INVALID
     known.remember(echo(DB1, WEB1, 8))
