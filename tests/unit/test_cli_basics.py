@@ -120,7 +120,9 @@ def test_schema_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert "VpcState" in json.loads(run(capsys, "schema", "--state")[1])["$defs"]
 
 
-@pytest.mark.parametrize("command", [["check"], ["schema"], ["port", "list"], ["port", "xml"], ["compile"], ["trace"]])
+@pytest.mark.parametrize(
+    "command", [["check"], ["lint"], ["schema"], ["port", "list"], ["port", "xml"], ["compile"], ["trace"]]
+)
 def test_every_help_has_an_example(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     code, out, _ = run(capsys, *command, "--help")
     assert code == 0

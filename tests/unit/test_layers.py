@@ -16,7 +16,7 @@ LAYERS = (
     ("errors", "_version", "log"),
     ("tls",),
     ("model",),
-    ("pipeline", "facts", "responders"),
+    ("pipeline", "facts", "lint", "responders"),
     ("numbers",),
     ("features",),
     ("desired",),
