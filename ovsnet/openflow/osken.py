@@ -53,7 +53,7 @@ class ExtendedSetField(PARSER.OFPAction):  # type: ignore[misc]
 
 
 class ToController(PARSER.OFPAction):  # type: ignore[misc]
-    """NXAST_CONTROLLER2 with a meter, which os-ken's lacks (``controller(max_len=,id=,meter_id=)``; OVS 2.15 or newer).
+    """NXAST_CONTROLLER2 with a meter, which os-ken's lacks (``controller(max_len=,id=,meter_id=)``).
 
     A copy of the packet, of ``max_len`` bytes at most, goes to the connections that call themselves ``controller_id``,
     as long as the meter allows it. The packet itself goes on either way.
