@@ -29,11 +29,12 @@ from ovsnet.model.rules import (
 from ovsnet.model.types import AddressGroup, Rule, SecurityGroup
 from ovsnet.numbers import Bank, Numbers
 from ovsnet.pipeline.template import Key, Row
+from ovsnet.pipeline.verdicts import ALLOW, DROP, LOGGED, REJECT
 
 Policy = tuple[str, ...]
 """The groups of a port, sorted."""
 
-_ACTIONS = {"allow": sg.ALLOW, "drop": sg.DROP, "reject": sg.REJECT}
+_ACTIONS = {"allow": ALLOW, "drop": DROP, "reject": REJECT}
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -163,7 +164,7 @@ class Filters:
         yield from found.values()
         for name in policy:
             if self._all_egress(name):
-                everything = sg.Rule(False, 0, None, (), None, None, sg.IMPLICIT, sg.ALLOW, 0)
+                everything = sg.Rule(False, 0, None, (), None, None, sg.IMPLICIT, ALLOW, 0)
                 for row in sg.rule_rows(numbered.number, numbered.stateful, everything):
                     yield Stem("security_group", name, row)
                 return  # one is enough
@@ -222,7 +223,7 @@ class Filters:
             icmp=None if rule.type is None else (rule.type, rule.code),
             peer=peer,
             priority=sg.priority(rule.priority, action),
-            verdict=action | sg.LOGGED * rule.log,
+            verdict=action | LOGGED * rule.log,
             number=number,
         )
 
@@ -270,7 +271,7 @@ def _shown(numbered: Numbered) -> tuple[int, int, bool]:
 
 
 def _logs(row: Row) -> bool:
-    return bool(row.named()["verdict"] & sg.LOGGED)
+    return bool(row.named()["verdict"] & LOGGED)
 
 
 def _inherited(sets: Mapping[tuple[int, int, int], int]) -> dict[tuple[int, int, int], int]:

@@ -20,6 +20,7 @@ from ovsnet.agent.boot import BOOT_ID_FILE, BootHold, read_boot_id
 from ovsnet.agent.lookout import Lookout
 from ovsnet.agent.numbering import NumbersFile
 from ovsnet.agent.observe import LocalPorts, Observer
+from ovsnet.agent.packetlog import packet_log_of
 from ovsnet.agent.picture import Named, Pending, Scene, misplaced
 from ovsnet.agent.reconcile import AUDIT_EVERY, Reconciler, Status
 from ovsnet.agent.store import Store
@@ -130,6 +131,7 @@ class Agent:
             zones=self.zones,
             numbers=self.numbers,
         )
+        self.packets = packet_log_of(self)
         self.arrivals = Arrivals(self.switch, self._arriving)
         self.arrivals.listen(lambda _vpc, _port: self._news())
         self.unsaved: set[str] = set()
@@ -165,6 +167,7 @@ class Agent:
         self.ovsdb.on_change(self._news)
         self.ovsdb.start()
         self.reconciler.start()
+        self.packets.start()
         self.arrivals.start()
         self._thread.start()
         self.observer.start()
@@ -181,6 +184,7 @@ class Agent:
         self.observer.stop()
         self.reconciler.stop()
         self.switch.stop()
+        self.packets.stop()
         self.ovsdb.close()
         self._disk.shutdown()
         self.store.close()

@@ -96,7 +96,7 @@ async def get_reports(call: Call[Agent]) -> Reply:
 
 @SITE.add("GET", "/v1/events", query=(stream.SINCE,), answers=(Answer(200, "Events.", media=stream.MEDIA_TYPE),))
 async def get_events(call: Call[Agent]) -> Reply:
-    """What changes, as server-sent events: port, enforced, drift, conflict; reset when some were missed."""
+    """What changes, as server-sent events: port, enforced, drift, conflict, log; reset when some were missed."""
     return stream.event_stream(call.subject.events, call.query["since"], call.headers)
 
 

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from ovsnet.agent.enforce import Enforcer, Hold
+from ovsnet.agent.enforce import OTHER_METERS, Enforcer, Hold
 from ovsnet.agent.numbering import NumbersFile
 from ovsnet.agent.observe import LocalPorts
 from ovsnet.agent.zones import ZoneKeeper, filtered
@@ -272,7 +272,7 @@ class Reconciler:
         desired = self.compiler.desired
         self.enforcer.frozen = frozenset(self._broken)
         if fresh:
-            self.enforcer.adopt(self.enforcer.read(), desired, self._attribute)
+            self.enforcer.adopt(self.enforcer.read_with_meters(), desired, self._attribute)
             changed = self.enforcer.converge(desired)
         else:
             changed = self.enforcer.advance(desired, delta)
@@ -419,21 +419,21 @@ class Reconciler:
             if generation:
                 started = time.monotonic()
                 try:
-                    actual = self.enforcer.read()
+                    actual, lacks = self.enforcer.read(), self.enforcer.lacks_meters()
                 except SwitchError as exc:
                     log.info("audit put off: %s", exc)
                     continue
                 took = time.monotonic() - started
-                self.call(lambda: self._audited(generation, steps, actual))  # noqa: B023
+                self.call(lambda: self._audited(generation, steps, actual, lacks))  # noqa: B023
 
-    def _audited(self, generation: int, steps: int, actual: Any) -> None:
+    def _audited(self, generation: int, steps: int, actual: Any, lacks_meters: bool) -> None:
         """Compare what was read with the account, unless that has moved on since."""
         if (generation, steps) != (self._synced_generation, self.status.steps):
             return
         self._audits += 1
         if self._zones is not None and self._zones.astray:
             self._poke()
-        differences = self.enforcer.differences(actual)
+        differences = self.enforcer.differences(actual) + [OTHER_METERS] * lacks_meters
         for text, subject in differences[:10]:
             extra = about() if subject is None else about(subject.vpc, subject.path)
             log.warning("drift in the switch: %s", text, extra=extra)

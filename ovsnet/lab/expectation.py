@@ -9,12 +9,13 @@ RFC 6980 (fragmented ND), RFC 8200 (extension headers).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Literal, NamedTuple
 
+from ovsnet.lab.filtering import Direction, Filter, Guard, Verdict, groups_of
 from ovsnet.lab.headers import (
     ARP,
     IPV4,
@@ -33,10 +34,13 @@ from ovsnet.lab.headers import (
     link_local,
     parse,
 )
+from ovsnet.lab.segments import Segment, read
 from ovsnet.model.types import Model, Port, RemoteEndpoint
 
+_EXEMPT = frozenset({*ND, *MLD})
+"""The ICMPv6 types that groups are not asked about."""
+
 Prefix = IPv4Network | IPv6Network
-Family = Literal[4, 6]
 
 
 class Reason(StrEnum):
@@ -63,6 +67,8 @@ class Reason(StrEnum):
     OWN_MAC = "own-mac"
     UNKNOWN_MAC = "unknown-mac"
     FOREIGN_ADDRESS = "foreign-address"
+    EGRESS_REFUSED = "egress-refused"
+    INGRESS_REFUSED = "ingress-refused"
 
 
 class Frame(NamedTuple):
@@ -105,6 +111,8 @@ class Delivery:
 
     A port that moves gets a second one as ``arriving`` (``VPC/NAME@HOST``), if it is plugged there. ``wires`` are the
     copies that cross the underlay. Each is unchanged, but for a destination MAC replaced by ``redirected`` on its way.
+    ``egress`` and ``ingress`` are what the groups say at the sender's end and at the receiver's, ``None`` where they
+    are not asked; without ``certain`` the copies are at most those named.
     """
 
     reason: Reason
@@ -113,28 +121,18 @@ class Delivery:
     wires: tuple[Wire, ...] = ()
     answer: Answer | None = None
     redirected: str | None = None
+    egress: Verdict | None = None
+    ingress: Verdict | None = None
+
+    @property
+    def certain(self) -> bool:
+        """Whether exactly the named copies arrive."""
+        return all(verdict is None or verdict.certain for verdict in (self.egress, self.ingress))
 
     @property
     def copies(self) -> list[str]:
         """Who gets a copy."""
         return [one for one in (self.receiver, self.arriving) if one is not None]
-
-
-class Pair(NamedTuple):
-    """One entry of the connectivity matrix, for one destination address of ``dst``.
-
-    ``owner`` is the port that a packet from ``src`` to ``dst_ip`` belongs to: ``dst`` if allowed; with overlapping
-    addresses perhaps a port of the sender's own network; else ``None``.
-    """
-
-    src: str
-    dst: str
-    family: Family
-    src_ip: str
-    dst_ip: str
-    allowed: bool
-    reason: str
-    owner: str | None
 
 
 class _Place(NamedTuple):
@@ -158,6 +156,7 @@ class _Nic:
     vni: int
     segment: tuple[str, str]
     secure: bool
+    groups: tuple[str, ...] | None
     addresses: frozenset[Address]
     grants: tuple[tuple[str, Prefix], ...]
 
@@ -185,6 +184,8 @@ class Expectation:
 
     ``endpoints`` are, by VPC and name, the neighbours that are known by their VTEP alone. A port with ``moving_to`` is
     one port in two places: what is sent to it goes to both, and either may send.
+
+    Stateful groups remember connections: the frames given to ``delivered`` are sent one after the other.
     """
 
     def __init__(
@@ -199,6 +200,8 @@ class Expectation:
         self.nics: dict[str, _Nic] = {}
         self._by_mac: dict[tuple[tuple[str, str], str], _Nic] = {}
         self._by_address: dict[tuple[tuple[str, str], Address], _Nic] = {}
+        self._guards: dict[str, Guard] = {}
+        self._filter = Filter(model, endpoints)
         for vpc_name, vpc in model.vpcs.items():
             for port_name, port in vpc.ports.items():
                 if port.host is not None:
@@ -206,8 +209,15 @@ class Expectation:
                     self._add(nic)
                     for at, place in enumerate(nic.places):
                         self.nics[str(place.name)] = replace(nic, at=at)
+                        if nic.groups is not None:
+                            self._guards[str(place.name)] = Guard(self._filter, nic.segment, nic.groups)
             for name, endpoint in (endpoints or {}).get(vpc_name, {}).items():
                 self._add(_neighbour(model, vpc_name, name, endpoint))
+
+    def forget(self) -> None:
+        """Forget all connections, as if nobody had sent anything yet."""
+        for guard in self._guards.values():
+            guard.forget()
 
     def _add(self, nic: _Nic) -> None:
         self._by_mac[nic.segment, nic.mac] = nic
@@ -230,7 +240,27 @@ class Expectation:
             return self._arp(sender, seen)
         if seen.icmp_type == NS and not seen.fragment:
             return self._solicitation(sender, seen)
-        return self._unicast(sender, seen)
+        if seen.icmp_type in _EXEMPT:
+            return self._unicast(sender, seen)
+        packet = read(frame.data)
+        egress = self._asked(frame.sender, "egress", packet)
+        if _refused(egress):
+            return Delivery(Reason.EGRESS_REFUSED, egress=egress)
+        return self._guarded(replace(self._unicast(sender, seen), egress=egress), packet)
+
+    def _asked(self, place: str, direction: Direction, packet: Segment | None) -> Verdict | None:
+        """What the groups of a place say of a packet; ``None`` where nothing is filtered."""
+        return self._guards[place].passes(direction, packet) if place in self._guards else None
+
+    def _guarded(self, fate: Delivery, packet: Segment | None) -> Delivery:
+        """The delivery without the copies that the receivers' groups refuse."""
+        verdicts = {name: self._asked(name, "ingress", packet) for name in fate.copies}
+        kept = [None if name is None or _refused(verdicts[name]) else name for name in (fate.receiver, fate.arriving)]
+        ingress = next((verdict for verdict in verdicts.values() if verdict is not None), None)
+        fate = replace(fate, receiver=kept[0], arriving=kept[1], ingress=ingress)
+        if fate.reason == Reason.DELIVERED and not fate.copies:
+            return replace(fate, reason=Reason.INGRESS_REFUSED)
+        return fate
 
     def arrived(self, host: str, vni: int, data: bytes) -> Delivery:
         """The fate of a frame that reaches ``host`` through the tunnel with ``vni``: never answered nor sent on."""
@@ -245,7 +275,10 @@ class Expectation:
         name, nic = next(here, ("", None))
         if nic is None:
             return Delivery(Reason.UNKNOWN_MAC)
-        return Delivery(Reason.DELIVERED, name) if nic.accepts(seen) else Delivery(Reason.FOREIGN_ADDRESS)
+        if not nic.accepts(seen):
+            return Delivery(Reason.FOREIGN_ADDRESS)
+        fate = Delivery(Reason.DELIVERED, name)
+        return fate if seen.icmp_type in _EXEMPT else self._guarded(fate, read(data))
 
     def owner(self, src: str, ip: str) -> str | None:
         """The port of ``src``'s network that holds ``ip`` and can be reached at it, or ``None``."""
@@ -296,45 +329,6 @@ def delivered(model: Model, frame: Frame) -> Delivery:
     return Expectation(model).delivered(frame)
 
 
-def reachability(model: Model) -> Iterator[Pair]:
-    """The connectivity matrix: every placed port to every other port, at each of its addresses, in a stable order.
-
-    The source address is the sender's in the destination's subnet if it has one there, else its first of that family;
-    a family that the sender does not have is left out. Allowed: both in one network, and the destination placed.
-    Raises ValueError for an address or VNI that is not assigned yet.
-    """
-    expectation = Expectation(model)
-    ports = [(f"{v}/{p}", v, port) for v, vpc in model.vpcs.items() for p, port in vpc.ports.items()]
-    for src, src_vpc, sender in ports:
-        if sender.host is None:
-            continue
-        for dst, dst_vpc, receiver in ports:
-            if dst == src:
-                continue
-            reason = _matrix_reason(src_vpc, sender, dst_vpc, receiver)
-            prefixes = [ip_network(s.cidr) for s in model.vpcs[dst_vpc].networks[receiver.network].subnets]
-            for dst_ip in _assigned(receiver.ips, dst):
-                src_ip = _source_for(sender, ip_address(dst_ip), prefixes)
-                if src_ip is not None:
-                    family: Family = 6 if ":" in dst_ip else 4
-                    owner = expectation.owner(src, dst_ip)
-                    yield Pair(src, dst, family, src_ip, dst_ip, reason == "same-network", reason, owner)
-
-
-def _matrix_reason(src_vpc: str, sender: Port, dst_vpc: str, receiver: Port) -> str:
-    if src_vpc != dst_vpc:
-        return "other-vpc"
-    if sender.network != receiver.network:
-        return "other-network"
-    return "unplaced" if receiver.host is None else "same-network"
-
-
-def _source_for(sender: Port, destination: Address, prefixes: list[Prefix]) -> str | None:
-    own = [ip for ip in sender.ips or () if ip_address(ip).version == destination.version]
-    near = [ip for ip in own if any(ip_address(ip) in p and destination in p for p in prefixes)]
-    return next(iter(near + own), None)
-
-
 def _refusal(sender: _Nic, seen: Parsed) -> Reason | None:
     """Why the sender's own host refuses the frame, whatever its destination; ``None`` if it does not."""
     if is_group(seen.src):
@@ -381,6 +375,10 @@ def _refusal_of_ipv6(sender: _Nic, seen: Parsed) -> Reason | None:
     return None
 
 
+def _refused(verdict: Verdict | None) -> bool:
+    return verdict is not None and not verdict.passes
+
+
 def _to(sender: _Nic, receiver: _Nic, redirected: str | None = None) -> Delivery:
     """A copy for each place of the receiver, but never back out of the interface that it came in on."""
     wires = _wires(sender, receiver)
@@ -402,7 +400,7 @@ def _nic(model: Model, vpc_name: str, port_name: str, port: Port) -> _Nic:
     if port.mac is None or vni is None or port.host is None:
         raise ValueError(f"{name}: the MAC or the network's VNI is not assigned")
     local = link_local(port.mac)
-    addresses = frozenset(ip_address(ip) for ip in _assigned(port.ips, name)) | {local}
+    addresses = frozenset(ip_address(ip) for ip in assigned(port.ips, name)) | {local}
     grants = [(port.mac, ip_network(address)) for address in sorted(addresses, key=str)]
     grants += [(allowed.mac or port.mac, ip_network(allowed.ip)) for allowed in port.allowed_addresses]
     places = [_Place(port.host, model.hosts[port.host].vtep, name)]
@@ -416,6 +414,7 @@ def _nic(model: Model, vpc_name: str, port_name: str, port: Port) -> _Nic:
         vni=vni,
         segment=(vpc_name, port.network),
         secure=port.port_security,
+        groups=groups_of(port),
         addresses=addresses,
         grants=tuple(grants),
     )
@@ -434,12 +433,14 @@ def _neighbour(model: Model, vpc_name: str, name: str, endpoint: RemoteEndpoint)
         vni=vni,
         segment=(vpc_name, endpoint.network),
         secure=False,
+        groups=None,
         addresses=frozenset(ip_address(ip) for ip in endpoint.ips) | {link_local(endpoint.mac)},
         grants=(),
     )
 
 
-def _assigned(ips: tuple[str, ...] | None, name: str) -> tuple[str, ...]:
+def assigned(ips: tuple[str, ...] | None, name: str) -> tuple[str, ...]:
+    """The addresses of the port ``name``. Raises ValueError if they are not assigned yet."""
     if ips is None:
         raise ValueError(f"{name}: its IP addresses are not assigned")
     return ips

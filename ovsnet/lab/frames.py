@@ -62,10 +62,10 @@ def _pseudo(src: str, dst: str, protocol: int, length: int) -> bytes:
     return ip_address(src).packed + ip_address(dst).packed + struct.pack("!II", length, protocol)
 
 
-def udp(src_mac: str, dst_mac: str, src: str, dst: str, payload: bytes) -> bytes:
-    """A UDP datagram (RFC 768) between the lab's test ports, over IPv4 or IPv6."""
+def udp(src_mac: str, dst_mac: str, src: str, dst: str, payload: bytes, sport: int = TEST_PORT) -> bytes:
+    """A UDP datagram (RFC 768) to the lab's test port, over IPv4 or IPv6."""
     length = 8 + len(payload)
-    body = struct.pack("!HHHH", TEST_PORT, TEST_PORT, length, 0) + payload
+    body = struct.pack("!HHHH", sport, TEST_PORT, length, 0) + payload
     total = checksum(_pseudo(src, dst, _UDP, length) + body) or 0xFFFF
     ethertype, packet = _ip(src, dst, _UDP, body[:6] + struct.pack("!H", total) + payload, 64)
     return _ethernet(dst_mac, src_mac, ethertype, packet)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ovsnet.lab import frames
-from ovsnet.lab.expectation import Pair, Wire
+from ovsnet.lab.expectation import Wire
 from ovsnet.lab.probes import Probe, Request, controls, pairs, probes, requests
+from ovsnet.lab.reachability import Pair
 from ovsnet.lab.sockets import UNDERLAY, Sockets
 from ovsnet.lab.topology import Topology
 from ovsnet.model.types import Model

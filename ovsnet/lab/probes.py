@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ovsnet.lab import frames
-from ovsnet.lab.expectation import Expectation, Frame, Pair, Wire, reachability
+from ovsnet.lab.expectation import Expectation, Frame, Wire
+from ovsnet.lab.reachability import Pair, reachability
 from ovsnet.model.types import Model
 
 STRANGER = "02:ee:ee:ee:ee:ee"
 _STRANGE_IP = {4: "198.51.100.77", 6: "2001:db8:ffff:ffff::77"}
+_FIRST_SOURCE = 0x8000
+"""Source ports from here on: each probe opens a connection of its own, so that none is a reply to another."""
 _GROUP = {4: ("01:00:5e:01:02:03", "239.1.2.3"), 6: ("33:33:00:00:12:34", "ff05::1234")}
 
 
@@ -59,7 +62,8 @@ def probes(model: Model, matrix: list[Pair], tokens: frames.Tokens, nd_responder
     number = 0
 
     def probe(sender: str, dst_mac: str, src: str, dst: str, what: str, pair: Pair | None) -> Probe:
-        frame = frames.udp(mac_of(model, sender), dst_mac, src, dst, tokens.make(number))
+        sport = _FIRST_SOURCE + number % (0x10000 - _FIRST_SOURCE)
+        frame = frames.udp(mac_of(model, sender), dst_mac, src, dst, tokens.make(number), sport)
         fate = meaning.delivered(Frame(sender, frame))
         return Probe(number, sender, frame, what, pair, fate.receiver, fate.wires)
 
@@ -93,14 +97,14 @@ def requests(model: Model, matrix: list[Pair]) -> Iterator[Request]:
 
 
 def controls(model: Model, matrix: list[Pair], limit: int = 400) -> list[Pair]:
-    """Allowed pairs for the positive control, at most ``limit`` a family: first one for every pair of hosts.
+    """Pairs whose pings are answered, for the positive control, at most ``limit`` a family.
 
-    All of them where they are few. The kernel's neighbour tables, of which there is one a machine and not one a
+    First one for every pair of hosts. All of them where they are few. The kernel's neighbour tables, of which there is one a machine and not one a
     namespace, hold 1,024 entries.
     """
     chosen: list[Pair] = []
     for family in (4, 6):
-        allowed = [pair for pair in matrix if pair.allowed and pair.family == family]
+        allowed = [pair for pair in matrix if pair.echo and pair.family == family]
         seen: set[frozenset[str | None]] = set()
         first: list[Pair] = []
         rest: list[Pair] = []

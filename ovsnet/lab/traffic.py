@@ -12,9 +12,9 @@ from types import TracebackType
 
 from ovsnet.errors import UserError
 from ovsnet.lab import frames
-from ovsnet.lab.expectation import Pair, reachability
 from ovsnet.lab.lab import Lab
 from ovsnet.lab.probes import mac_of
+from ovsnet.lab.reachability import Pair, reachability
 from ovsnet.lab.sockets import UNDERLAY, Sockets
 
 

@@ -10,7 +10,7 @@ import secrets
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ import msgspec
 
 from ovsnet.log import about
 from ovsnet.model.types import VpcState
-from ovsnet.transport.bus import Bus, BusOptions, Incoming
+from ovsnet.transport.bus import Bus, BusOptions, Incoming, Outgoing
 from ovsnet.transport.catchup import Head, lacks
 from ovsnet.transport.chunks import PART, split
 from ovsnet.transport.feed import Feed, HostMessage
@@ -44,7 +44,7 @@ HEADS_EVERY = 4.0
 HOSTS_PER_SECOND = 500
 """So many hosts may say hello in a second when all find something missing: this is what heads' ``spread`` says."""
 TOGETHER = 0.05
-"""Seconds of a round whose hosts are told their heads in one go, since waking the connection costs more."""
+"""Seconds of a round whose hosts are told their heads in one go: waking the connection costs more than they do."""
 SNAPSHOT_THREADS = 2
 """Hellos that are answered at a time."""
 INGEST_THREADS = 4
@@ -161,7 +161,7 @@ class Publisher:
     def announce(self, *hosts: str) -> bool:
         """Tell hosts what they should hold, now; false if one was not told."""
         spread = min(30.0, max(0.2, self._hosts / HOSTS_PER_SECOND))
-        heads: list[tuple[str, bytes, dict[str, str] | None]] = [
+        heads: list[Outgoing] = [
             (self.subjects.to_host(host, HEADS), self._heads.encode(self.feed.wanted(host), spread), None)
             for host in hosts
         ]
@@ -190,7 +190,7 @@ class Publisher:
         subject = self.subjects.to_host(host, frames.kind)
         return self._put([(subject, body, headers) for body, headers in frames.parts], f"{frames.kind}s")
 
-    def _put(self, messages: list[tuple[str, bytes, dict[str, str] | None]], kind: str) -> bool:
+    def _put(self, messages: Sequence[Outgoing], kind: str) -> bool:
         sent = self.bus.publish(messages)
         self._count(kind if sent else "dropped", len(messages))
         self._count(f"{kind}_bytes", sum(len(body) for _, body, _ in messages) if sent else 0)

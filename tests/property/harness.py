@@ -170,6 +170,11 @@ class DummySwitch(OvsInstance):
         for address in FAR_VTEPS:
             self.ctl.call("tnl/neigh/set", "br-phy", address, uplink_mac("hv9"))
         self.ctl.call("tnl/neigh/aging", "3600")
+        for family in (
+            "v4",
+            "v6",
+        ):  # or the connection tracker keeps fragments for seconds, and lets them go much later
+            self.ctl.call("dpctl/ipf-set-disabled", family)
         nics = [word for name in self.nics for word in ("--", *self._dummy_port("br-int", name))]
         self.vsctl(
             *("add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=dummy", "fail-mode=secure"),
@@ -206,6 +211,10 @@ class DummySwitch(OvsInstance):
     def forget(self) -> None:
         """Remove the cached datapath flows, so that changed OpenFlow tables count at once."""
         self.ctl.call("revalidator/purge")
+
+    def forget_connections(self) -> None:
+        """Empty the connection tracker."""
+        self.ctl.call("dpctl/flush-conntrack")
 
     def stop(self) -> None:
         """Close the control connection and end both processes."""
@@ -261,6 +270,11 @@ class Cloud:
     def forget(self) -> None:
         for switch in self.switches.values():
             switch.forget()
+
+    def forget_connections(self) -> None:
+        """Let every switch forget who opened what."""
+        for switch in self.switches.values():
+            switch.forget_connections()
 
     def send(self, frames: Sequence[Frame]) -> list[Seen]:
         """Send every frame (made by ``tokened``, token = position) and return what became of each.

@@ -8,7 +8,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 ARP, IPV4, IPV6 = 0x0806, 0x0800, 0x86DD
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 NO_MAC = "00:00:00:00:00:00"
-ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
+ICMP, TCP, UDP, ICMPV6, SCTP = 1, 6, 17, 58, 132
+CHECKSUM_AT = {ICMP: 2, TCP: 16, UDP: 6}
+"""Where the checksum of a segment is."""
 
 
 def mac_bytes(mac: str) -> bytes:
@@ -29,9 +31,24 @@ def checksum(data: bytes) -> int:
     return total ^ 0xFFFF
 
 
+def summed(src: str, dst: str, payload: bytes, protocol: int) -> bytes:
+    """A segment with its checksum, if it has room for one and none yet."""
+    at = CHECKSUM_AT.get(protocol)
+    if at is None or len(payload) < at + 2 or payload[at : at + 2] != b"\0\0":
+        return payload
+    pseudo = ip_address(src).packed + ip_address(dst).packed + struct.pack("!II", len(payload), protocol)
+    total = checksum((b"" if protocol == ICMP else pseudo) + payload) or 0xFFFF
+    return payload[:at] + struct.pack("!H", total) + payload[at + 2 :]
+
+
 def ipv4(src: str, dst: str, payload: bytes, protocol: int = UDP, ttl: int = 64, flags: int = 0, options: bytes = b"",
          length: int | None = None) -> bytes:  # fmt: skip
-    """An IPv4 packet; ``flags`` is the fragment word, ``length`` overrides the total length."""
+    """An IPv4 packet; ``flags`` is the fragment word, ``length`` overrides the total length.
+
+    A whole packet has its segment's checksum.
+    """
+    if not flags & 0x3FFF:
+        payload = summed(src, dst, payload, protocol)
     header = 20 + len(options)
     total = header + len(payload) if length is None else length
     head = struct.pack("!BBHHHBBH", 0x40 | header // 4, 0, total, 7, flags, ttl, protocol, 0)
@@ -40,7 +57,8 @@ def ipv4(src: str, dst: str, payload: bytes, protocol: int = UDP, ttl: int = 64,
 
 
 def ipv6(src: str, dst: str, payload: bytes, protocol: int = UDP, ttl: int = 64, length: int | None = None) -> bytes:
-    """An IPv6 packet; ``length`` overrides the payload length."""
+    """An IPv6 packet with its segment's checksum; ``length`` overrides the payload length."""
+    payload = summed(src, dst, payload, protocol)
     size = len(payload) if length is None else length
     head = struct.pack("!IHBB", 6 << 28, size, protocol, ttl)
     return head + IPv6Address(src).packed + IPv6Address(dst).packed + payload
@@ -50,8 +68,19 @@ def udp(payload: bytes = b"", sport: int = 40000, dport: int = 9) -> bytes:
     return struct.pack("!HHHH", sport, dport, 8 + len(payload), 0) + payload
 
 
-def tcp(sport: int = 40000, dport: int = 80) -> bytes:
-    return struct.pack("!HHIIBBHHH", sport, dport, 1, 0, 5 << 4, 2, 1024, 0, 0)
+def tcp(sport: int = 40000, dport: int = 80, flags: int = 2, seq: int = 1, ack: int = 0, data: bytes = b"") -> bytes:
+    """A TCP segment, by default one that opens a connection."""
+    return struct.pack("!HHIIBBHHH", sport, dport, seq, ack, 5 << 4, flags, 1024, 0, 0) + data
+
+
+def sctp(sport: int, dport: int) -> bytes:
+    """An SCTP packet with an empty DATA chunk; nobody looks at its checksum."""
+    return struct.pack("!HHII", sport, dport, 1, 0) + struct.pack("!BBHIHHI", 0, 3, 16, 1, 0, 0, 0)
+
+
+def icmp(kind: int, code: int = 0, rest: bytes = bytes(4), data: bytes = b"") -> bytes:
+    """An ICMP message without its checksum."""
+    return struct.pack("!BBH", kind, code, 0) + rest + data
 
 
 def ip(src: str, dst: str, payload: bytes, protocol: int = UDP) -> tuple[int, bytes]:
@@ -114,6 +143,8 @@ def extended(
 ) -> bytes:
     """An IPv6 packet with extension headers: (number, octets from the second on), in order."""
     kinds = [number for number, _ in headers] + [protocol]
+    if all(number != 44 for number, _ in headers):
+        payload = summed(src, dst, payload, protocol)
     chain = b"".join(bytes([kinds[i + 1]]) + rest for i, (_, rest) in enumerate(headers))
     return ipv6(src, dst, chain + payload, kinds[0], ttl)
 

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import uuid
 from ipaddress import ip_network
+from typing import Literal
 
 from hypothesis import strategies as st
 
-from ovsnet.model.types import AllowedAddress, Host, Network, Port, RemoteEndpoint, Subnet, Vpc
+from ovsnet.model.types import (
+    AllowedAddress,
+    Host,
+    Network,
+    Port,
+    Remote,
+    RemoteEndpoint,
+    Rule,
+    SecurityGroup,
+    Subnet,
+    Vpc,
+)
 from tests.property.harness import FAR_VTEPS, NICS_PER_HOST, VTEPS
 from tests.property.world import World
 
@@ -42,6 +54,86 @@ def allowed_addresses(draw: st.DrawFn) -> tuple[AllowedAddress, ...]:
     return tuple(AllowedAddress(ip=ip, mac=draw(st.sampled_from((None, VRRP_MAC)))) for ip in chosen)
 
 
+PORT_RANGES: tuple[int | str | tuple[int | str, ...], ...] = (
+    *(22, 80, "80-443", "8000-8005", "8003-8010", "1-1023", "0-65535", (22, "8004-8004", 8010), (443, "8000-8001")),
+)
+RANGES = {
+    4: ("0.0.0.0/0", "10.0.0.0/24", "10.0.0.8/29", "10.0.0.10/32", "192.168.1.0/25", "10.50.0.0/16"),
+    6: ("::/0", "2001:db8:1::/64", "2001:db8:1::8/125", "2001:db8:1::a/128", "fe80::/10", "fd00:0:0:7::/64"),
+}
+STATEFUL, STATELESS = ("default", "open", "g1", "g2", "g3"), ("s1", "s2")
+OPEN = SecurityGroup(rules=(Rule(direction="ingress"),))
+
+
+@st.composite
+def remotes(draw: st.DrawFn, version: int | None, groups: tuple[str, ...], address_groups: tuple[str, ...]) -> Remote:
+    """Any of the three kinds, ranges of the family ``version`` if one is given."""
+    kind = draw(st.sampled_from(("cidr", "group", "group", "address_group") if address_groups else ("cidr", "group")))
+    if kind == "group":
+        return Remote(group=draw(st.sampled_from(groups)))
+    if kind == "address_group":
+        return Remote(address_group=draw(st.sampled_from(address_groups)))
+    return Remote(cidr=draw(st.sampled_from(RANGES[version] if version else (*RANGES[4], *RANGES[6]))))
+
+
+@st.composite
+def rules(draw: st.DrawFn, groups: tuple[str, ...], address_groups: tuple[str, ...]) -> Rule:
+    """One rule, its fields from small pools, so that rules overlap."""
+    protocol = draw(st.sampled_from((None, "tcp", "tcp", "udp", 17, "icmp", "icmpv6", "sctp", 47)))
+    port = draw(st.sampled_from((None, *PORT_RANGES))) if protocol in ("tcp", "udp", 17, "sctp") else None
+    kinds = {"icmp": (8, 13, 3), "icmpv6": (128, 1, 2)}.get(str(protocol))
+    kind = draw(st.sampled_from((None, *kinds))) if kinds else None
+    code = draw(st.sampled_from((None, 0, 4))) if kind is not None else None
+    version = {"icmp": 4, "icmpv6": 6}.get(str(protocol)) or draw(st.sampled_from((None, None, 4, 6)))
+    ethertype: Literal["ipv4", "ipv6"] | None = None
+    if version and draw(st.booleans()):
+        ethertype = "ipv4" if version == 4 else "ipv6"
+    remote = draw(remotes(version, groups, address_groups)) if draw(st.booleans()) else None
+    if remote is not None and remote.cidr is not None and ethertype and (":" in remote.cidr) != (ethertype == "ipv6"):
+        remote = None
+    return Rule(
+        direction=draw(st.sampled_from(("ingress", "egress"))),
+        ethertype=ethertype,
+        protocol=protocol,
+        port=port,
+        type=kind,
+        code=code,
+        remote=remote,
+        priority=draw(st.sampled_from((1000, 1000, 1000, 1, 500, 999))),
+        action=draw(st.sampled_from(("allow", "allow", "allow", "allow", "drop", "reject"))),
+    )
+
+
+@st.composite
+def security_groups(draw: st.DrawFn) -> tuple[dict[str, SecurityGroup], dict[str, tuple[str, ...]]]:
+    """A few small groups, ``open`` always among them, and address groups that overlap."""
+    ranges = draw(st.dictionaries(st.sampled_from(("near", "far")), st.lists(
+        st.sampled_from((*RANGES[4][1:], *RANGES[6][1:])), max_size=3, unique=True).map(tuple), max_size=2))  # fmt: skip
+    names = tuple(name for name in (*STATEFUL, *STATELESS) if name == "open" or draw(st.booleans()))
+    known = (*dict.fromkeys((*names, "default")),)
+    declared = {
+        name: OPEN
+        if name == "open"
+        else SecurityGroup(
+            rules=tuple(draw(st.lists(rules(known, tuple(sorted(ranges))), max_size=5))),
+            default_egress=draw(st.sampled_from(("allow", "allow", "deny"))),
+            stateful=name in STATEFUL,
+        )
+        for name in names
+    }
+    return declared, ranges
+
+
+@st.composite
+def memberships(draw: st.DrawFn, declared: dict[str, SecurityGroup]) -> tuple[str, ...] | None:
+    """The groups of a port: left out, none, or some that are all stateful or all stateless."""
+    pool = [name for name in draw(st.sampled_from((STATEFUL, STATEFUL, STATELESS))) if name in declared]
+    if not pool or draw(st.integers(0, 9)) == 0:
+        return draw(st.sampled_from((None, None, ())))
+    chosen = draw(st.lists(st.sampled_from(pool), min_size=1, max_size=3, unique=True))
+    return tuple(chosen)
+
+
 Used = set[tuple[str, str]]
 Neighbours = dict[str, RemoteEndpoint]
 
@@ -63,15 +155,18 @@ def addresses(draw: st.DrawFn, network: str, segment: Network, used: Used) -> tu
 
 @st.composite
 def vpcs(
-    draw: st.DrawFn, name: str, hosts: tuple[str, ...], first_vni: int, at_most: int, far: str
+    draw: st.DrawFn, name: str, hosts: tuple[str, ...], first_vni: int, at_most: int, far: str, filtered: bool
 ) -> tuple[Vpc, Neighbours]:
     """One VPC of one or two networks; MACs and addresses are unique in a network and repeat everywhere else.
 
-    Now and then a port moves, and a neighbour is behind the VTEP ``far``.
+    Now and then a port moves, and a neighbour is behind the VTEP ``far``. ``filtered``: with security groups.
     """
     names = NETWORK_NAMES[: draw(st.integers(1, 2))]
     segments = {network: draw(networks(first_vni + i * 0x010101)) for i, network in enumerate(names)}
     used: Used = set()
+    groups, ranges = draw(security_groups())
+    if not filtered:
+        groups, ranges = {"open": OPEN}, {}
     ports: dict[str, Port] = {}
     for i in range(draw(st.integers(2, at_most))):
         network = draw(st.sampled_from(names))
@@ -79,6 +174,8 @@ def vpcs(
         host = draw(st.sampled_from((*hosts, *hosts, None)))
         others = [other for other in hosts if other != host]
         port = f"p{i}"
+        secure = draw(st.sampled_from((True, True, True, False)))
+        member = draw(memberships(groups)) if filtered else ("open",)
         ports[port] = Port(
             network=network,
             host=host,
@@ -86,22 +183,26 @@ def vpcs(
             mac=mac,
             ips=ips,
             allowed_addresses=draw(allowed_addresses()),
-            port_security=draw(st.sampled_from((True, True, True, False))),
+            port_security=secure,
+            security_groups=member if secure else None,
             id=port_id(name, port),
         )
     neighbours: Neighbours = {}
     for i in range(draw(st.integers(0, 2))):
         network = draw(st.sampled_from(names))
         mac, ips = draw(addresses(network, segments[network], used))
-        neighbours[f"e{i}"] = RemoteEndpoint(network=network, mac=mac, ips=ips, vtep=far)
-    return Vpc(tenant=name, networks=segments, ports=ports), neighbours
+        neighbours[f"e{i}"] = RemoteEndpoint(
+            network=network, mac=mac, ips=ips, vtep=far, groups=(draw(memberships(groups)) or ()) if filtered else ()
+        )
+    vpc = Vpc(tenant=name, networks=segments, ports=ports, security_groups=groups, address_groups=ranges)
+    return vpc, neighbours
 
 
 @st.composite
-def models(draw: st.DrawFn) -> World:
+def models(draw: st.DrawFn, filtered: bool = True) -> World:
     """A complete, valid model on two or three of the harness's hosts, with an IPv4 or an IPv6 underlay.
 
-    Ports move now and then, and perhaps there are neighbours elsewhere.
+    Ports move now and then, and perhaps there are neighbours elsewhere. Unless ``filtered``, groups let everything pass.
     """
     hosts = HOST_NAMES[: draw(st.integers(2, 3))]
     family = draw(st.integers(0, 1))
@@ -109,7 +210,7 @@ def models(draw: st.DrawFn) -> World:
     at_most = min(6, NICS_PER_HOST * 2 // (len(names) + 1))
     vnis = draw(st.sampled_from(((1, 2, 3), (5001, 5002, 5003), (0xF00000, 0xF10000, 0xF20000))))
     far = FAR_VTEPS[family]
-    clouds = {name: draw(vpcs(name, hosts, vnis[i] + i * 7, at_most, far)) for i, name in enumerate(names)}
+    clouds = {name: draw(vpcs(name, hosts, vnis[i] + i * 7, at_most, far, filtered)) for i, name in enumerate(names)}
     return World(
         name="random",
         hosts={host: Host(vtep=VTEPS[host][family]) for host in hosts},

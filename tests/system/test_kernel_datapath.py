@@ -83,6 +83,19 @@ def test_one_tunnel_port_carries_both_families_only_without_a_local_address(
 
 
 @pytest.mark.slow
+def test_logged_packets_pass_whatever_the_meter_says_and_rejected_ones_are_answered(
+    facts: dict[str, int | str | bool],
+) -> None:
+    assert facts["logged and allowed"] == 60
+    assert 5 <= int(facts["logged, told"]) <= int(facts["logged, at most"]) < 60
+    assert int(facts["logged, told"]) + int(facts["logged, dropped by the meter"]) == 60
+    assert facts["logged, in full"]
+    assert facts["logged, by the kernel"]
+    assert "Connection refused" in str(facts["rejected tcp"])
+    assert "No route to host" in str(facts["rejected udp"])
+
+
+@pytest.mark.slow
 def test_a_killed_vswitchd_loses_no_packet_inside_its_host(facts: dict[str, int | str | bool]) -> None:
     assert facts["restart with flow-restore-wait, lost in the host"] == 0
     assert facts["restart without, lost in the host"] != 0, "the control lost nothing: the test proves nothing"

@@ -16,7 +16,7 @@ LAYERS = (
     ("errors", "_version", "log"),
     ("tls",),
     ("model",),
-    ("pipeline", "facts", "lint"),
+    ("pipeline", "facts", "lint", "responders"),
     ("numbers",),
     ("features",),
     ("desired",),

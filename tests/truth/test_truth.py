@@ -1,0 +1,130 @@
+"""Truth tables with real connections: every scenario in one lab that stays up, its model changed from step to step."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ovsnet.agent import deliver as delivering
+from ovsnet.errors import UserError
+from ovsnet.lab.deliver import PATIENCE as SLOWNESS
+from ovsnet.lab.deliver import socket_of
+from ovsnet.lab.lab import Lab, down
+from ovsnet.model.types import Model
+from tests.truth import bench as benches
+from tests.truth.bench import Bench
+from tests.truth.scenario import Cell, Said, Scenario, Step, Verdict, all_scenarios, model_of
+from tests.truth.streams import Live
+from tests.truth.table import render
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+WINDOW = 0.4
+"""Seconds in which a stalled stream must not get a single packet through."""
+
+
+class Rig:
+    """The lab with its bench."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab, self.bench = lab, Bench(lab)
+        self._sockets = {name: socket_of(host) for name, host in lab.topology.hosts.items()}
+
+    def bring(self, model: Model) -> None:
+        """Tell every agent the model, and return when it is enforced and no older datapath flow is left.
+
+        Under open connections the switches throw old flows out by themselves; else they are told to, which is quicker.
+        """
+        delivery = delivering.prepare(model, delivering.gather(self._sockets), everything=True)
+        answers = delivering.tell(self._sockets, delivery, wait=10.0 * SLOWNESS, adopt=True)
+        late = {host: answer["reason"] for host, answer in answers.items() if answer["reason"]}
+        assert not late, late
+        self._everywhere("revalidator/wait" if self.bench.live else "revalidator/purge")
+
+    def forget_connections(self) -> None:
+        """Let the switches forget all connections."""
+        self._everywhere("dpctl/flush-conntrack")
+
+    def _everywhere(self, command: str) -> None:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda host: self.lab.ovs(host).appctl(command), self.lab.topology.hosts))
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    name = f"truth{os.getpid()}"
+    directory = tmp_path_factory.mktemp("first")
+    try:
+        made = Rig(Lab.up(model_of(all_scenarios()[0].steps[0], directory), name))
+        yield made
+        made.bench.close()
+    finally:
+        with contextlib.suppress(UserError):
+            down(name)
+
+
+@pytest.mark.parametrize("scenario", all_scenarios(), ids=lambda scenario: scenario.name)
+def test_connections_are_as_the_scenario_says(rig: Rig, scenario: Scenario, tmp_path: Path) -> None:
+    try:
+        for number, step in enumerate(scenario.steps):
+            rig.bring(model_of(step, tmp_path))
+            problems = check(rig, scenario, step)
+            assert not problems, f"{scenario.about}\nStep {number} {step.about}\n" + "\n".join(problems)
+    finally:
+        for live in rig.bench.live.values():
+            live.close()
+        rig.bench.live.clear()
+
+
+def rounds(cells: Mapping[Cell, Said]) -> Iterator[dict[Cell, Said]]:
+    """The cells in one or two parts: what one end opens without ports would be an answer to what the other opened."""
+    for later in (False, True):
+        part = {cell: said for cell, said in cells.items() if (cell.service.portless and cell.src > cell.dst) == later}
+        if part:
+            yield part
+
+
+def check(rig: Rig, scenario: Scenario, step: Step) -> list[str]:
+    """Everything that a step says, held to what happens; returns what differs."""
+    bench = rig.bench
+    for name in step.open:
+        bench.live[name] = Live(bench, scenario.streams[name], len(bench.live))
+        bench.run(bench.live[name].open())
+    seen: dict[Cell, Verdict] = {}
+    for cells in rounds(step.cells):
+        if any(cell.service.portless for cell in cells):
+            rig.forget_connections()
+        seen |= bench.measure(cells)
+    table = render(step.cells, seen)
+    problems = [table] if table else []
+    for name, flows in step.live.items():
+        wrong = not_flowing(bench.live[name]) if flows else not_stalled(bench.live[name])
+        problems += [f"stream {name}: {wrong}"] if wrong else []
+    for error in step.errors:
+        if bench.error_arrives(error) != error.arrives:
+            problems.append(f"{error}: it {'does not arrive' if error.arrives else 'arrives'}")
+    return problems
+
+
+def not_flowing(live: Live) -> str | None:
+    """Why a stream does not flow, after waiting for it; ``None``: it does, and nothing of it is missing."""
+    before, deadline = live.received, time.monotonic() + benches.PATIENCE * SLOWNESS
+    while live.received < before + 5 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if live.faults:
+        return live.faults[0]
+    return None if live.received >= before + 5 else f"{live.received - before} records came in {benches.PATIENCE} s"
+
+
+def not_stalled(live: Live) -> str | None:
+    """What came through a stream that must be cut; ``None``: nothing."""
+    time.sleep(0.05)  # what was on its way when the change was enforced
+    before = live.packets()
+    time.sleep(WINDOW)
+    came = live.packets() - before
+    return f"{came} packets came through in {WINDOW} s, and it must be cut" if came else None
