@@ -12,13 +12,13 @@ import msgspec
 
 from ovsnet.desired import Subject
 from ovsnet.explain import Step
-from ovsnet.features import security_groups as sg
 from ovsnet.model import Model, Port, check_state, vpc_states
 from ovsnet.model.nodes import Node, find
 from ovsnet.model.numbers import ip_int, ip_text
 from ovsnet.model.rules import groups_of
 from ovsnet.model.types import Rule
 from ovsnet.pipeline import fields as f
+from ovsnet.pipeline import verdicts as sg
 from ovsnet.reasons.changes import Edit, EndPoint, turning
 from ovsnet.reasons.judge import Direction, Packet, Verdict
 from ovsnet.trace import Hop, Place, Trace, places, trace

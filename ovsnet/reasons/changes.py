@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from ovsnet.errors import path_text
-from ovsnet.lint.meaning import Scene, addresses_of, scene
+from ovsnet.lint.meaning import Line, Scene, addresses_of, scene
 from ovsnet.model.numbers import ip_text
 from ovsnet.model.rules import (
     BUILT_IN_DEFAULT,
@@ -22,7 +22,7 @@ from ovsnet.model.rules import (
     groups_of,
 )
 from ovsnet.model.types import Port, Remote, Rule, SecurityGroup, Vpc
-from ovsnet.reasons.judge import Direction, Judgement, Packet, allows_all_egress, judge
+from ovsnet.reasons.judge import Direction, Judgement, Packet, allows_all_egress, judge, matching
 
 MOST_TRIED = 24
 """How many candidates are tried at most: each means looking at the VPC's groups anew."""
@@ -170,13 +170,47 @@ def _opening(now: Scene, end: EndPoint, judged: Judgement, packet: Packet) -> It
         return
     line = judged.line
     if line is None or line.rule.priority > 1:
-        priority = 1000 if line is None else line.rule.priority - 1
-        for group in _extensible(now, end, mine):
-            for remote in _remotes(now, end, packet):
-                yield (_AddRule(group, _rule(end.direction, packet, remote, priority, "allow")),)
-    if line is not None and line.group in now.vpc.security_groups:
-        yield (_RemoveRule(line.group, int(line.path[-1])),)
+        yield from _allowing(now, end, packet, 1000 if line is None else line.rule.priority - 1, mine)
+    if line is not None:
+        yield from _clearing(now, end, packet)
     yield from _memberships(now, end, packet)
+
+
+def _allowing(
+    now: Scene, end: EndPoint, packet: Packet, priority: int, groups: tuple[str, ...]
+) -> Iterator[tuple[_Part, ...]]:
+    """A rule that allows just this packet, in one of these groups."""
+    for group in _extensible(now, end, groups):
+        for remote in _remotes(now, end, packet):
+            yield (_AddRule(group, _rule(end.direction, packet, remote, priority, "allow")),)
+
+
+def _clearing(now: Scene, end: EndPoint, packet: Packet) -> Iterator[tuple[_Part, ...]]:
+    """Without the rules that stop the packet: those before the first that allows it, or those nothing can precede.
+
+    Where no rule allows it then, or where a group would be left without an egress rule and so allow all egress, a rule
+    for just this packet comes in their place.
+    """
+    lines = matching(now, end.port, end.direction, packet)
+    first = next((place for place, line in enumerate(lines) if line.rule.action == "allow"), None)
+    gone = lines[:first] if first is not None else [line for line in lines if line.rule.priority == 1]
+    if not gone:
+        return
+    rest = [line for line in lines if line not in gone]
+    removals = tuple(_RemoveRule(line.group, int(line.path[-1])) for line in gone)
+    opened = tuple({line.group for line in gone if _would_open(now, end, line.group, gone)})
+    if first is not None and not opened:
+        yield removals
+        return
+    priority = 1000 if first is not None or not rest else rest[0].rule.priority - 1
+    for added in _allowing(now, end, packet, priority, opened or groups_of(end.port)):
+        yield (*removals, *added)
+
+
+def _would_open(now: Scene, end: EndPoint, group: str, gone: list[Line]) -> bool:
+    """Whether a group that loses these lines has no egress rule left, and so allows all egress."""
+    left = any(line.rule.direction == "egress" and line not in gone for line in now.lines[group])
+    return end.direction == "egress" and not left and now.vpc.security_groups[group].default_egress == "allow"
 
 
 def _closing(now: Scene, end: EndPoint, judged: Judgement, packet: Packet) -> Iterator[tuple[_Part, ...]]:

@@ -46,7 +46,7 @@ def a_probe(random: Random, sender: Port, receiver: Port) -> tuple[Probe, Packet
     if protocol in {"tcp", "udp"}:
         detail = (random.choice((53, 79, 80, 81)),)
     elif protocol == "icmp":
-        detail = (random.choice((8, 128, 135)), random.choice((0, 1)))
+        detail = (random.choice((8, 128)), random.choice((0, 1)))
     number = NUMBERS["icmpv6" if six and protocol == "icmp" else protocol]
     probe = Probe(
         number if protocol == "gre" else protocol,
@@ -121,7 +121,7 @@ def test_the_answer_is_that_of_an_independent_evaluator_and_changes_turn_it(stat
             answers.append(answer)
     assert decided > MODELS
     turned = [answer for answer in answers if answer.change]
-    assert len(turned) >= 0.95 * len([answer for answer in answers if "135" not in answer.packet])
+    assert len(turned) == len(answers)
     assert {answer.reason for answer in answers} >= {
         "allowed",
         "egress-refused",
