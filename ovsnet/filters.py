@@ -219,7 +219,7 @@ class Filters:
             ingress=rule.direction == "ingress",
             family=family(rule) or 0,
             protocol=protocol_number(rule),
-            ports=tuple(mask for first, last in port_ranges(rule) for mask in port_masks(first, last)),
+            ports=_port_masks(rule),
             icmp=None if rule.type is None else (rule.type, rule.code),
             peer=peer,
             priority=sg.priority(rule.priority, action),
@@ -241,6 +241,12 @@ class Filters:
                     kind, _, what = spoken.partition(":")
                     found.setdefault(spoken, ("security_group", name) if kind == "cidr" else ("address_group", what))
         return found
+
+
+def _port_masks(rule: Rule) -> tuple[tuple[int, int], ...]:
+    """Ports as (value, mask); none for all of them, since a match has to have a bit."""
+    masks = tuple(mask for first, last in port_ranges(rule) for mask in port_masks(first, last))
+    return () if masks == ((0, 0),) else masks
 
 
 def _prefixes(cidr: str) -> Iterator[tuple[int, int, int]]:
