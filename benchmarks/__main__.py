@@ -1,6 +1,6 @@
 """``make bench``: every measure in one run on one machine, as a table and as JSON.
 
-python -m benchmarks [--sizes 10000,100000] [--rounds 5] [--out results.json] [--only install,change,controller]
+python -m benchmarks [--sizes 10000,100000] [--rounds 5] [--out results.json] [--only install,change,filters,controller]
 python -m benchmarks --only evpn [--hosts 10,50] --out benchmarks/results/bgp.json   # what docs/evpn-measured.md shows
 python -m benchmarks --only nats [--hosts 10,50] --out benchmarks/results/nats.json   # the same scenario over the bus
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import change, controller, install
+from benchmarks import change, controller, filters, install
 from benchmarks.common import Measure
 from benchmarks.dissemination import beside_bgp
 from benchmarks.dissemination import run as dissemination
@@ -66,6 +66,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="10000,100000", help="numbers of flows to install")
     parser.add_argument("--endpoints", default="1000,10000", help="sizes of the VPC in which one port changes")
+    parser.add_argument("--members", default="10000", help="sizes of the security group (filters)")
     parser.add_argument("--ports", default="1000,10000,100000", help="sizes of the VPC that a controller holds")
     parser.add_argument("--rounds", type=int, default=5, help="installs of each size and way")
     parser.add_argument("--changes", type=int, default=50, help="one-port changes of each size")
@@ -77,8 +78,8 @@ def main() -> int:
     parser.add_argument("--ways", default="", help=f"which ways (evpn): {','.join(way[0] for way in evpn.WAYS)}")
     parser.add_argument(
         "--only",
-        default="install,change,controller",
-        help="which measures: install, change, controller, dissemination, evpn, nats, direct",
+        default="install,change,filters,controller",
+        help="which measures: install, change, filters, controller, dissemination, evpn, nats, direct",
     )
     asked = parser.parse_args()
     only = asked.only.split(",")
@@ -92,6 +93,8 @@ def main() -> int:
         measures += install.run([int(size) for size in asked.sizes.split(",")], asked.rounds, say)
     if "change" in only:
         measures += change.run([int(size) for size in asked.endpoints.split(",")], asked.changes, say)
+    if "filters" in only:
+        measures += filters.run([int(size) for size in asked.members.split(",")], asked.changes, say)
     if "controller" in only:
         measures += controller.run([int(size) for size in asked.ports.split(",")], asked.changes, say)
     if "dissemination" in only:

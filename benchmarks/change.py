@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.common import Measure, cloud_port, cloud_state, cpu_of, memory_of, summary
-from ovsnet.model import Port
-from tests.agent_kit import AgentHost
+from ovsnet.model import Port, VpcState
+from tests.agent_kit import HOST, AgentHost
 
 LOCAL_PORTS = 100
 STEPS = 3  # changes in a round: a port added, moved, removed
@@ -22,8 +22,8 @@ def run(sizes: list[int], changes: int, say: Callable[[str], None]) -> list[Meas
     medians = []
     for size in sizes:
         say(f"agent with {size} endpoints")
-        with _host(size) as (host, cold, restart):
-            processes = _processes(host)
+        with enforcing(cloud_state(size, local=LOCAL_PORTS)) as (host, (cold,), restart):
+            processes = processes_of(host)
             before = sum(map(cpu_of, processes.values()))
             seconds = _changes(host, size, changes)
             cpu = 1000 * (sum(map(cpu_of, processes.values())) - before) / (STEPS * (changes + 1))
@@ -44,24 +44,31 @@ def run(sizes: list[int], changes: int, say: Callable[[str], None]) -> list[Meas
 
 
 @contextlib.contextmanager
-def _host(size: int) -> Iterator[tuple[AgentHost, float, float]]:
-    """A host with ``size`` endpoints enforced; the seconds of a cold start (empty switch) and of a mere restart."""
+def enforcing(state: VpcState, starts: int = 1) -> Iterator[tuple[AgentHost, list[float], float]]:
+    """A host that enforces a made-up cloud; the seconds of ``starts`` cold starts (empty switch) and of a restart."""
     host = AgentHost()
     try:
         host.ovs.start()
         host.start("--audit-interval", "3600")
-        for number in range(LOCAL_PORTS):
-            host.plug("vpc", number)
-        host.client.put(cloud_state(size, local=LOCAL_PORTS), wait=60)
+        for number, port in enumerate(state.ports.values()):
+            if port.host == HOST:
+                host.plug(state.name, number)
+        host.client.put(state, wait=60)
         host.end()
-        host.ovs.ofctl("del-flows", "br-int")
-        time.sleep(1.0)
-        cold = _start(host)
-        host.end()
+        cold = [_cold_start(host) for _ in range(starts)]
         restart = _start(host)
         yield host, cold, restart
     finally:
         host.close()
+
+
+def _cold_start(host: AgentHost) -> float:
+    """Seconds until a started agent has filled an empty switch; it is ended again."""
+    host.ovs.ofctl("del-flows", "br-int")
+    time.sleep(1.0)
+    took = _start(host)
+    host.end()
+    return took
 
 
 def _start(host: AgentHost) -> float:
@@ -95,7 +102,8 @@ def _changes(host: AgentHost, size: int, count: int) -> list[float]:
     return seconds
 
 
-def _processes(host: AgentHost) -> dict[str, int]:
+def processes_of(host: AgentHost) -> dict[str, int]:
+    """The agent's processes by what they are: ``agent``, ``switch``."""
     if host.process is None:
         raise RuntimeError("the agent does not run")
     pid = host.process.pid

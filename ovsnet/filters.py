@@ -17,16 +17,24 @@ import msgspec
 
 from ovsnet.features import security_groups as sg
 from ovsnet.model.numbers import cidr_int
-from ovsnet.model.rules import BUILT_IN_DEFAULT, DEFAULT_GROUP, family, port_masks, port_ranges, protocol_number
+from ovsnet.model.rules import (
+    BUILT_IN_DEFAULT,
+    DEFAULT_GROUP,
+    family,
+    port_masks,
+    port_ranges,
+    protocol_number,
+    range_name,
+)
 from ovsnet.model.types import AddressGroup, Rule, SecurityGroup
 from ovsnet.numbers import Bank, Numbers
 from ovsnet.pipeline.template import Key, Row
+from ovsnet.pipeline.verdicts import ALLOW, DROP, LOGGED, REJECT
 
 Policy = tuple[str, ...]
 """The groups of a port, sorted."""
 
-_ACTIONS = {"allow": sg.ALLOW, "drop": sg.DROP, "reject": sg.REJECT}
-_EVERYTHING = ("0.0.0.0/0", "::/0")
+_ACTIONS = {"allow": ALLOW, "drop": DROP, "reject": REJECT}
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -156,7 +164,7 @@ class Filters:
         yield from found.values()
         for name in policy:
             if self._all_egress(name):
-                everything = sg.Rule(False, 0, None, (), None, None, sg.IMPLICIT, sg.ALLOW, 0)
+                everything = sg.Rule(False, 0, None, (), None, None, sg.IMPLICIT, ALLOW, 0)
                 for row in sg.rule_rows(numbered.number, numbered.stateful, everything):
                     yield Stem("security_group", name, row)
                 return  # one is enough
@@ -197,7 +205,7 @@ class Filters:
     def _number(self, policy: Policy) -> tuple[int, int]:
         remotes = [rule.remote for name in policy for rule in self._group(name).rules if rule.remote is not None]
         groups = {remote.group for remote in remotes if remote.group is not None}
-        sets = {name for name in map(_set_name, (r for g in policy for r in self._group(g).rules)) if name is not None}
+        sets = {name for name in map(range_name, (r for g in policy for r in self._group(g).rules)) if name is not None}
         return self._numbers.policy(self.vpc, policy), self._numbers.bank(self.vpc, policy, groups, sets).id
 
     def _spoken(self, rule: Rule, number: int, bank: Bank) -> sg.Rule:
@@ -205,7 +213,7 @@ class Filters:
         peer: tuple[str, int] | None = None
         if rule.remote is not None and rule.remote.group is not None:
             peer = ("group", bank.group_bits[rule.remote.group])
-        elif (name := _set_name(rule)) is not None:
+        elif (name := range_name(rule)) is not None:
             peer = ("set", bank.set_bits[name])
         return sg.Rule(
             ingress=rule.direction == "ingress",
@@ -215,7 +223,7 @@ class Filters:
             icmp=None if rule.type is None else (rule.type, rule.code),
             peer=peer,
             priority=sg.priority(rule.priority, action),
-            verdict=action | sg.LOGGED * rule.log,
+            verdict=action | LOGGED * rule.log,
             number=number,
         )
 
@@ -228,21 +236,11 @@ class Filters:
         found: dict[str, tuple[str, str]] = {}
         for policy in sorted(self.users):
             for name, rule, _ in self._rules_of(policy):
-                spoken = _set_name(rule)
+                spoken = range_name(rule)
                 if spoken is not None:
                     kind, _, what = spoken.partition(":")
                     found.setdefault(spoken, ("security_group", name) if kind == "cidr" else ("address_group", what))
         return found
-
-
-def _set_name(rule: Rule) -> str | None:
-    """What a rule's range is called in a bank; ``None`` if it speaks of no range, or of all addresses."""
-    if rule.remote is None:
-        return None
-    if rule.remote.address_group is not None:
-        return f"group:{rule.remote.address_group}"
-    cidr = rule.remote.cidr
-    return None if cidr is None or cidr in _EVERYTHING else f"cidr:{cidr}"
 
 
 def _prefixes(cidr: str) -> Iterator[tuple[int, int, int]]:
@@ -273,7 +271,7 @@ def _shown(numbered: Numbered) -> tuple[int, int, bool]:
 
 
 def _logs(row: Row) -> bool:
-    return bool(row.named()["verdict"] & sg.LOGGED)
+    return bool(row.named()["verdict"] & LOGGED)
 
 
 def _inherited(sets: Mapping[tuple[int, int, int], int]) -> dict[tuple[int, int, int], int]:

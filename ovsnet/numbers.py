@@ -175,6 +175,14 @@ class Numbers:
         self.changes += 1
         return tuple(numbers)
 
+    def rule_places(self) -> dict[int, tuple[str, str, int]]:
+        """By a rule's number, its VPC, its group and its place among the group's rules."""
+        return {
+            number: (vpc, group, index)
+            for (vpc, group), given in self._rules.items()
+            for index, (_content, number) in enumerate(given)
+        }
+
     def bank(self, vpc: str, policy: Collection[str], groups: Collection[str], sets: Collection[str]) -> Bank:
         """The bank with bits for all remote groups and ranges that a policy's rules speak of.
 

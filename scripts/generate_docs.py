@@ -15,6 +15,7 @@ from ovsnet.agent.metrics import METRICS
 from ovsnet.controller.api.metrics import METRICS as CONTROLLER_METRICS
 from ovsnet.features import FEATURES, TEMPLATES
 from ovsnet.http.metrics import markdown
+from ovsnet.lint import lint_page
 from ovsnet.model.docs import PAGES
 from ovsnet.pipeline.docs import pipeline_markdown
 from ovsnet.pipeline.fields import REGISTER_FIELDS
@@ -45,6 +46,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs/pipeline.md": pipeline,
         ROOT / "docs/metrics.md": metrics,
         ROOT / "docs/asyncapi.yaml": bus,
+        ROOT / "docs/lint.md": lint_page(),
     }
     generated |= {ROOT / "docs" / name: page() for name, page in PAGES.items()}
     return generated | {

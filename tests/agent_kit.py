@@ -22,8 +22,8 @@ HOST, VTEP = "hv1", "10.0.0.11"
 HOSTS = {"hv1": VTEP, "hv2": "10.0.0.12", "hv3": "10.0.0.13"}
 
 
-def until(condition: Callable[[], Any], timeout: float = 10.0) -> float:
-    """Wait for a condition; the seconds it took."""
+def until(condition: Callable[[], Any], timeout: float = 30.0) -> float:
+    """Wait for a condition, for as long as a busy machine may need; the seconds it took."""
     start = time.monotonic()
     while not condition():
         assert time.monotonic() - start < timeout, "the condition did not come true"

@@ -17,7 +17,7 @@ from ovsnet.transport.digest import digest_text, state_sum
 from ovsnet.transport.messages import Item, ReportMessage, VpcReport
 from ovsnet.transport.operations import patch_item, put_item, withdraw_item
 from ovsnet.transport.publisher import Told
-from ovsnet.transport.reports import Picture, apply_report
+from ovsnet.transport.reports import Difference, Picture, apply_report, difference
 from ovsnet.transport.view import HostView
 from tests.agent_kit import HOSTS, port, state
 
@@ -34,6 +34,7 @@ class Truth:
         self.history: set[tuple[str, Head]] = set()
         self.told: dict[str, Picture] = {}
         self.reports: list[ReportMessage] = []
+        self.reasons: dict[str, str] = {}
         self.on_raise: Callable[[list[Told]], object] = lambda messages: None
         self._tx = 0
         self._lock = threading.RLock()
@@ -53,6 +54,9 @@ class Truth:
             before = self.states[vpc]
             messages = self._take(msgspec.structs.replace(before, revision=max(before.revision, above) + 1))
         self.on_raise(messages)
+
+    def reachable(self, host: str, reason: str, *, refused: bool = False) -> None:
+        self.reasons[host] = reason
 
     def reported(self, report: ReportMessage) -> None:
         self.reports.append(report)
@@ -124,6 +128,7 @@ class FakeHost:
         self.fresh = self.stale = 0
         self.confirmed: set[str] = set()
         self.disk_full = False
+        self.told = Picture()
         self.unsaved: set[str] = set()
         self.listeners: list[Callable[[], None]] = []
 
@@ -146,13 +151,17 @@ class FakeHost:
     def confirm(self, vpcs: Iterable[str]) -> None:
         self.confirmed |= set(vpcs)
 
+    def changes(self) -> Difference:
+        return difference(self.told, self.picture())
+
     def picture(self) -> Picture:
-        return Picture(
+        self.told = Picture(
             vpcs={
                 vpc: VpcReport(one.revision, None if vpc in self.unsaved else one.revision)
                 for vpc, one in self.view.states.items()
             }
         )
+        return self.told
 
     def watch(self, listener: Callable[[], None]) -> None:
         self.listeners.append(listener)

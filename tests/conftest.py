@@ -1,4 +1,4 @@
-"""The switches of the property tests: started once, ended whatever happens."""
+"""The order of the tests, the figures that they report, and the switches of the property tests."""
 
 from __future__ import annotations
 
@@ -11,6 +11,57 @@ import pytest
 
 from tests.property.compiled import Installer
 from tests.property.harness import Cloud
+
+FIGURE = "measured"
+"""A test's property: a line with figures. It travels with the test's report, from whichever process ran it."""
+LONGEST_FIRST = ("system", "mutation", "contract", "property")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--half",
+        choices=("together", "alone"),
+        help="only the tests that may run beside others, or only those that are marked as measuring time",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the other half. What takes long begins early, so that processes that share the tests end together."""
+    half = config.getoption("--half")
+    if half is not None:
+        others = [item for item in items if (item.get_closest_marker("alone") is not None) != (half == "alone")]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in set(others)]
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    if item.get_closest_marker("vm"):
+        return -1
+    folder = item.path.parent.name
+    return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Name at once what has failed in another process: between its letters no file is named."""
+    if report.failed and hasattr(report, "node"):
+        report.node.config.pluginmanager.getplugin("terminalreporter").write_line(f"\n{report.nodeid} failed")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for kind in terminalreporter.stats.values() for report in kind]
+    ended = [report for report in reports if getattr(report, "when", None) == "call"]
+    figures = [
+        f"{report.nodeid.rpartition('::')[2]}: {line}"
+        for report in ended
+        for name, line in report.user_properties
+        if name == FIGURE
+    ]
+    if figures:
+        terminalreporter.section("measured")
+        for line in figures:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.dissemination.holding import GapError, Holding, Tally, answer
-from ovsnet.transport.messages import Item
+from ovsnet.transport.messages import PROTOCOL, Item
 from ovsnet.transport.subjects import CHANGE, HEADS
 
 BEAT = 2.0
@@ -25,8 +25,10 @@ class AgentApi:
     """One simulated host's API.
 
     It agrees with the controller from a confirmation, which comes once it was told all, until the stream of reports
-    ends.
+    ends. ``protocols``: the versions of the protocol that it says it speaks.
     """
+
+    protocols = (PROTOCOL,)
 
     def __init__(self, name: str, tally: Tally) -> None:
         self.tally = tally
@@ -57,6 +59,8 @@ class AgentApi:
     def answered(self, method: str, path: str, body: bytes, size: int) -> bytes:
         """The answer to a request of so many bytes, as bytes."""
         match method, path:
+            case "GET", "/v1/host":
+                return response(200, msgspec.json.encode({"protocols": self.protocols}))
             case "GET", "/v1/vpcs":
                 held = {
                     vpc: {"owner": one.owner, "revision": one.revision, "enforced": one.revision, "digest": digest}
@@ -75,18 +79,22 @@ class AgentApi:
                 return response(200, b'{"waiting":[]}')
         return response(404, b'{"code":"not-found"}')
 
+    def said(self, report: bytes) -> bytes:
+        """A report as it goes into the stream."""
+        return event(report)
+
     def _batch(self, body: bytes) -> bytes:
         try:
             told = self.holding.take(_items(body))
         except GapError:
             return response(409, b'{"code":"revision-gap"}')
         for stream in self.streams:
-            stream.write(_event(self.holding.report(told, full=False)))
+            stream.write(self.said(self.holding.report(told, full=False)))
         return response(200, b'{"changed":true}')
 
     async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
-        writer.write(_event(self.holding.report(self.holding.everything(), full=True)))
+        writer.write(self.said(self.holding.report(self.holding.everything(), full=True)))
         self.streams.add(writer)
         self.tally.connected += 1
         ended = asyncio.ensure_future(reader.read())
@@ -106,7 +114,8 @@ def response(status: int, body: bytes) -> bytes:
     return head % (status, len(body)) + body
 
 
-def _event(report: bytes) -> bytes:
+def event(report: bytes) -> bytes:
+    """A report as it stands in the stream."""
     return b"event: report\ndata: %s\n\n" % report
 
 

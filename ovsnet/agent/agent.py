@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from ovsnet.agent import report
 from ovsnet.agent.arrival import Arrivals, Listener
 from ovsnet.agent.boot import BOOT_ID_FILE, BootHold, read_boot_id
+from ovsnet.agent.lookout import Lookout
 from ovsnet.agent.numbering import NumbersFile
 from ovsnet.agent.observe import LocalPorts, Observer
+from ovsnet.agent.packetlog import packet_log_of
+from ovsnet.agent.picture import Named, Pending, Scene, misplaced
 from ovsnet.agent.reconcile import AUDIT_EVERY, Reconciler, Status
 from ovsnet.agent.store import Store
 from ovsnet.agent.zones import ZoneKeeper, filtered
@@ -28,6 +31,7 @@ from ovsnet.errors import UserError
 from ovsnet.facts import Facts
 from ovsnet.features import TEMPLATES
 from ovsnet.http.events import EventLog
+from ovsnet.log import about, about_port
 from ovsnet.model.types import VpcState
 from ovsnet.numbers import Numbers
 from ovsnet.openflow.codec import decode
@@ -115,7 +119,7 @@ class Agent:
             log.error("%s", line)
         self.zones = ZoneKeeper(self.ovsdb, self.switch)
         self.events = EventLog()
-        self.observer = Observer(lambda: report.sights(self), self.events)
+        self.lookout = Lookout(self._scene, lambda: self.reconciler.status.through)
         self.reconciler = Reconciler(
             config.host,
             self.switch,
@@ -127,11 +131,13 @@ class Agent:
             zones=self.zones,
             numbers=self.numbers,
         )
+        self.packets = packet_log_of(self)
         self.arrivals = Arrivals(self.switch, self._arriving)
         self.arrivals.listen(lambda _vpc, _port: self._news())
         self.unsaved: set[str] = set()
         self._saving: Counter[str] = Counter()
         self._save_due = False
+        self.observer = Observer(report.Sights(self).changes, self.events)
         self._watchers: list[Callable[[], None]] = [self.observer.poke]
         self.bus: BusView | None = None
         self.fault = ""
@@ -161,6 +167,7 @@ class Agent:
         self.ovsdb.on_change(self._news)
         self.ovsdb.start()
         self.reconciler.start()
+        self.packets.start()
         self.arrivals.start()
         self._thread.start()
         self.observer.start()
@@ -177,6 +184,7 @@ class Agent:
         self.observer.stop()
         self.reconciler.stop()
         self.switch.stop()
+        self.packets.stop()
         self.ovsdb.close()
         self._disk.shutdown()
         self.store.close()
@@ -198,8 +206,10 @@ class Agent:
             change = self.view.check(asked, adopt=adopt)
             stored: Future[None] = Future()
             if change.operations:
-                self.view.commit(change)
-                self.local.follow(change)
+                with self.lookout.changing:
+                    self.view.commit(change)
+                    self.local.follow(change)
+                    self.lookout.note(change, self.reconciler.fed + 1, self.local.by_vpc)
                 states = {vpc: state for vpc, state in change.states.items() if state is not None}
                 self._saving.update(change.states.keys())
                 stored = self._disk.submit(self._save, change, states)
@@ -229,10 +239,6 @@ class Agent:
         """Have ``listener(vpc, port)`` called, on a thread of the agent's, when a port that moves here has arrived."""
         self.arrivals.listen(listener)
 
-    def active_ports(self) -> set[str]:
-        """The ports (``VPC/NAME``) that are about to move to this host and have sent something here already."""
-        return {f"{vpc}/{name}" for vpc, name in self.arrivals.active.intersection(self.view.arriving)}
-
     def watch(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Have ``listener()`` called, on any thread, when what the agent tells about itself may have changed.
 
@@ -248,6 +254,22 @@ class Agent:
     def unstored(self) -> set[str]:
         """The VPCs of which the last change is not on disk, or not yet."""
         return self.unsaved | {vpc for vpc, count in list(self._saving.items()) if count > 0}
+
+    def _scene(self, pending: Mapping[Named, Pending]) -> Scene:
+        return Scene(
+            host=self.config.host,
+            states=self.view.states,
+            local=self.local.by_vpc,
+            pending=pending,
+            switch=self.ovsdb.state,
+            status=self.reconciler.status,
+            waiting=self.boot.waiting,
+            active=self.arrivals.active.intersection(self.view.arriving),
+            unsaved=frozenset(self.unsaved),
+            unstored=frozenset(self.unstored()),
+            port_of=self.view.port_of,
+            disk=str(self.config.state_dir),
+        )
 
     def preview(self, make: Edit, *, adopt: bool = False) -> Plan:
         """What operations would change in the switch; changes nothing. Raises as :meth:`edit` does."""
@@ -279,18 +301,6 @@ class Agent:
     def _seen(self) -> Facts:
         """The facts without zones: the loop that enforces has those itself."""
         return replace(facts_of(self.ovsdb.state), down=self.boot.waiting)
-
-    def misplaced(self) -> list[dict[str, str]]:
-        """The interfaces here whose ports are declared on another host, or on none."""
-        found = []
-        for iface_id, interface in sorted(self.ovsdb.interfaces().items()):
-            vpc, name = self.view.port_of(iface_id) or ("", "")
-            state = self.view.states.get(vpc)
-            port = None if state is None else state.ports.get(name)
-            if port is not None and self.config.host not in port.hosts:
-                declared = port.host or ""
-                found.append({"port": f"{vpc}/{name}", "interface": interface.name, "declared_host": declared})
-        return found
 
     def dropped(self, ofport: int) -> int:
         """Frames that port security has refused from an OpenFlow port. Raises SwitchError."""
@@ -338,13 +348,15 @@ class Agent:
             self.unsaved.update(change.states)
             self._save_later(exc)
             raise
+        else:
+            self.unsaved.difference_update(change.states)
         finally:
             with self._lock:
                 self._saving.subtract(change.states.keys())
                 self._saving = +self._saving
             self._news()
-        self.unsaved.difference_update(change.states)
-        self._save_rest()
+        if self.unsaved:
+            self._save_rest()
 
     def _save_rest(self) -> None:
         """Write what is not on disk; what waits to be written with a change of its own is left to that."""
@@ -448,18 +460,24 @@ class Agent:
         """Log what is wrong with interfaces, once."""
         state = self.ovsdb.state
         news = {
-            f"iface-id {c.iface_id} is on {c.chosen}, and on {', '.join(c.others)}, ignored" for c in state.conflicts
+            f"iface-id {c.iface_id} is on {c.chosen}, and on {', '.join(c.others)}, ignored": self._about(c.iface_id)
+            for c in state.conflicts
         }
-        news |= {f"{i.name}: {i.error}" for i in state.interfaces.values() if i.error}
-        news |= {
-            f"{m['port']} is plugged here as {m['interface']}, declared on {m['declared_host'] or 'no host'}: not bound"
-            for m in self.misplaced()
-        }
+        news |= {f"{i.name}: {i.error}": self._about(iface) for iface, i in state.interfaces.items() if i.error}
+        for m in misplaced(self.lookout.scene()):
+            where = f"declared on {m.declared_host or 'no host'}"
+            vpc, _, name = m.port.partition("/")
+            news[f"{m.port} is plugged here as {m.interface}, {where}: not bound"] = about_port(vpc, name)
         if state.tunnel is not None and state.tunnel.error:
-            news.add(f"tunnel port {state.tunnel.name}: {state.tunnel.error}")
-        for line in sorted(news - self._reported):
-            log.warning("%s", line)
-        self._reported = news
+            news[f"tunnel port {state.tunnel.name}: {state.tunnel.error}"] = about()
+        for line in sorted(news.keys() - self._reported):
+            log.warning("%s", line, extra=news[line])
+        self._reported = set(news)
+
+    def _about(self, iface_id: str) -> dict[str, Any]:
+        """That a line is about the port that has an id, if any has."""
+        port = self.view.port_of(iface_id)
+        return about() if port is None else about_port(*port)
 
 
 def facts_of(state: SwitchState) -> Facts:

@@ -56,8 +56,8 @@ class VpcEvent(Answer, frozen=True, kw_only=True):
 class PortAnswer(Answer, frozen=True, kw_only=True):
     """A port on this host: what is declared, what it is bound to, and the ``reason`` why it is not enforced.
 
-    ``up``: the link of its interface; ``epoch`` counts placements, ``moving_to`` is the host that it moves to;
-    ``active``: it moves here, and has sent something from here already.
+    ``up``: the link of its interface; ``zone``: its conntrack zone, once flows may use it; ``epoch`` counts placements,
+    ``moving_to`` is the host that it moves to; ``active``: it moves here, and has sent something from here already.
     """
 
     port: str
@@ -72,6 +72,7 @@ class PortAnswer(Answer, frozen=True, kw_only=True):
     bound: bool
     interface: str | None
     ofport: int | None
+    zone: int | None
     up: bool
     active: bool
     enforced: bool

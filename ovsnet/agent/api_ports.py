@@ -156,7 +156,7 @@ async def _enforced(call: Call[Agent], name: str, patience: float) -> PortAnswer
     end = time.monotonic() + patience
     while True:
         state = held(call)
-        seen = report.port(call.subject, state, name, port_of(state, name))
+        seen = report.port(call.subject, state.name, name, port_of(state, name))
         if seen.enforced or time.monotonic() >= end:
             return seen
         await asyncio.sleep(LOOK_AGAIN)

@@ -22,7 +22,7 @@ from ovsnet.http.metrics import TEXT, exposition
 from ovsnet.http.parameters import choice, etag, name_of
 from ovsnet.model.types import VpcState
 from ovsnet.transport.changes import Operation, PatchBody, Withdraw
-from ovsnet.transport.messages import Item
+from ovsnet.transport.messages import RequestItem
 from ovsnet.transport.operations import operations_of, patch_of, put_of
 from ovsnet.transport.shapes import AnyItem
 
@@ -42,7 +42,7 @@ _FLOWS = (
 )
 
 
-@SITE.add("GET", "/healthz", answers=(Answer(200, "It lives.", (answers.Health,)),))
+@SITE.add("GET", "/healthz", unversioned=True, answers=(Answer(200, "It lives.", (answers.Health,)),))
 async def healthz(_: Call[Agent]) -> Reply:
     """The process lives."""
     return reply(answers.Health())
@@ -51,6 +51,7 @@ async def healthz(_: Call[Agent]) -> Reply:
 @SITE.add(
     "GET",
     "/readyz",
+    unversioned=True,
     answers=(Answer(200, "Ready.", (answers.Readiness,)), Answer(503, "Not ready.", (answers.Readiness,))),
 )
 async def readyz(call: Call[Agent]) -> Reply:
@@ -59,14 +60,14 @@ async def readyz(call: Call[Agent]) -> Reply:
     return reply(answers.Readiness(ready=not reasons, reasons=reasons), 503 if reasons else 200)
 
 
-@SITE.add("GET", "/metrics", answers=(Answer(200, "The text format of Prometheus.", media=TEXT),))
+@SITE.add("GET", "/metrics", unversioned=True, answers=(Answer(200, "The text format of Prometheus.", media=TEXT),))
 async def metrics(call: Call[Agent]) -> Reply:
     """Metrics for Prometheus (docs/metrics.md)."""
     text = await asyncio.to_thread(exposition, METRICS, Observed(call.subject, call.requests))
     return Response(text, media_type=TEXT)
 
 
-@SITE.add("GET", "/v1/host", answers=(Answer(200, "The host.", (answers.HostAnswer,)),))
+@SITE.add("GET", "/v1/host", unversioned=True, answers=(Answer(200, "The host.", (answers.HostAnswer,)),))
 async def get_host(call: Call[Agent]) -> Reply:
     """The host, its switch, its VPCs with revisions and digests, and its ports."""
     return reply(await asyncio.to_thread(report.host, call.subject))
@@ -95,7 +96,7 @@ async def get_reports(call: Call[Agent]) -> Reply:
 
 @SITE.add("GET", "/v1/events", query=(stream.SINCE,), answers=(Answer(200, "Events.", media=stream.MEDIA_TYPE),))
 async def get_events(call: Call[Agent]) -> Reply:
-    """What changes, as server-sent events: port, enforced, drift, conflict; reset when some were missed."""
+    """What changes, as server-sent events: port, enforced, drift, conflict, log; reset when some were missed."""
     return stream.event_stream(call.subject.events, call.query["since"], call.headers)
 
 
@@ -162,7 +163,7 @@ async def delete_vpc(call: Call[Agent]) -> Reply:
 @SITE.add("POST", "/v1/batch", query=WRITE, body=list[AnyItem], answers=CHANGED, problems=REFUSED)
 async def post_batch(call: Call[Agent]) -> Reply:
     """Several operations on whole VPCs, all or none, in one bundle."""
-    return await _whole(call, lambda: operations_of(call.decode(list[Item])))
+    return await _whole(call, lambda: operations_of(call.decode(list[RequestItem])))
 
 
 async def _whole(call: Call[Agent], read: Callable[[], Sequence[Operation]]) -> Reply:

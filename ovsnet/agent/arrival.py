@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 
 from ovsnet.features.l2 import FROM_PORT
+from ovsnet.log import about_port
 from ovsnet.openflow.api import SwitchPort
 from ovsnet.openflow.codec import decode
 from ovsnet.openflow.dump import parse_flow_stats
@@ -86,6 +87,6 @@ class Arrivals:
             if port is None:
                 continue
             self.active |= {port}
-            log.info("%s/%s has arrived: it sends from here", *port)
+            log.info("%s/%s has arrived: it sends from here", *port, extra=about_port(*port))
             for listener in self._listeners:
                 listener(*port)

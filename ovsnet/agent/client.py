@@ -13,6 +13,7 @@ import msgspec
 
 from ovsnet.errors import UserError
 from ovsnet.http.client import ServiceClient, ServiceError, ServiceUnreachable, query_text
+from ovsnet.model.structure import convert_known
 from ovsnet.model.types import VpcState
 from ovsnet.tls import client_context
 
@@ -81,8 +82,8 @@ class AgentClient(ServiceClient):
         return self._call("GET", "/v1/vpcs")
 
     def vpc(self, name: str) -> VpcState:
-        """The state of one VPC as the agent holds it."""
-        return msgspec.convert(self._call("GET", f"/v1/vpcs/{quote(name)}"), VpcState)
+        """The state of one VPC as the agent holds it, without what only a later version knows."""
+        return convert_known(self._call("GET", f"/v1/vpcs/{quote(name)}"), VpcState)
 
     def put(
         self,

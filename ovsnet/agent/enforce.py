@@ -9,19 +9,25 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ovsnet.desired import Delta, Desired, Owned, Subject
+from ovsnet.log import about
 from ovsnet.openflow.api import SwitchPort
 from ovsnet.openflow.codec import encode_plan
 from ovsnet.openflow.errors import SwitchDisconnected, SwitchError, SwitchTimeout
+from ovsnet.openflow.meters import keep_meters, lacking
 from ovsnet.openflow.tables import Refused, apply_plan, read_actual
-from ovsnet.pipeline import fields
+from ovsnet.pipeline import fields, tables
 from ovsnet.pipeline.render import flow_text
 from ovsnet.pipeline.template import FlowTemplate, Key, Row
 from ovsnet.plan import Actual, Plan, Stray, plan
 
 log = logging.getLogger(__name__)
+
+METERED = (tables.EGRESS_VERDICT, tables.INGRESS_VERDICT)
+"""The tables whose flows use meters."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,16 @@ class Hold:
     reason: str
     flow: str = ""
     path: str = ""
+
+
+class Difference(NamedTuple):
+    """A flow that is not as it was left, in words, and the model object that it stems from, if that is known."""
+
+    text: str
+    subject: Subject | None = None
+
+
+OTHER_METERS = Difference("the meters are not ours")
 
 
 class Enforcer:
@@ -50,20 +66,51 @@ class Enforcer:
         self._claims: dict[str, frozenset[int]] = {}
         self._last_claimed: dict[int, str] = {}
         self._moved = False
+        self._meterless = False
 
     def read(self) -> Actual:
         """What the switch really has of ours. Raises SwitchError."""
         return read_actual(self.switch)
 
-    def differences(self, actual: Actual) -> list[str]:
-        """How the switch differs from what it was left with, a readable line for each flow."""
+    def read_with_meters(self) -> Actual:
+        """The same, once our meters are in place. Flows that a meter came too late for count as not there.
+
+        Raises SwitchError; a switch that refuses meters only gets a warning.
+        """
+        try:
+            added = keep_meters(self.switch)
+        except (SwitchDisconnected, SwitchTimeout):
+            raise
+        except SwitchError as exc:
+            log.warning("%s: without meters nothing limits how many packets come to be answered or logged", exc)
+            added, self._meterless = False, True
+        else:
+            self._meterless = False
+        actual = self.read()
+        if added:
+            rows = {key: row for key, row in actual.rows.items() if row.template.table not in METERED}
+            actual = replace(actual, rows=rows)
+        return actual
+
+    def lacks_meters(self) -> bool:
+        """Whether the switch has other meters than ours, though it took them before. Raises SwitchError."""
+        return not self._meterless and bool(lacking(self.switch))
+
+    def differences(self, actual: Actual) -> list[Difference]:
+        """How the switch differs from what it was left with, flow by flow."""
         missing = [
-            f"missing or changed: {flow_text(o.row)}" for k, o in self.flows.items() if actual.rows.get(k) != o.row
+            Difference(f"missing or changed: {flow_text(o.row)}", o.subject)
+            for key, o in self.flows.items()
+            if actual.rows.get(key) != o.row
         ]
         surplus = [
-            f"not ours to be there: {flow_text(row)}" for key, row in actual.rows.items() if key not in self.flows
+            Difference(f"not ours to be there: {flow_text(row)}")
+            for key, row in actual.rows.items()
+            if key not in self.flows
         ]
-        strays = [f"unknown: table {s.table} priority {s.priority} match {s.match.hex()}" for s in actual.strays]
+        strays = [
+            Difference(f"unknown: table {s.table} priority {s.priority} match {s.match.hex()}") for s in actual.strays
+        ]
         return [*missing, *surplus, *strays]
 
     def adopt(self, actual: Actual, desired: Desired, attribute: Callable[[Row], Subject]) -> None:
@@ -218,7 +265,8 @@ class Enforcer:
     def _hold(self, vpc: str, hold: Hold) -> None:
         self.held[vpc] = hold
         self.refusals += 1
-        log.error("%s is held at its last good flows: %s", f"VPC {vpc}" if vpc else "the host", hold.reason)
+        what = f"VPC {vpc}" if vpc else "the host"
+        log.error("%s is held at its last good flows: %s", what, hold.reason, extra=about(vpc, hold.path))
 
     def _owner(self, row: Row) -> Subject | None:
         owned = self.flows.get(row.key)

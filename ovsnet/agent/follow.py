@@ -191,7 +191,7 @@ class Follower:
             self.counts.gaps += 1
             for item in message.items:
                 if item.op != "delete":
-                    self._missed[item.vpc] = max(self._missed.get(item.vpc, 0), _revision(item))
+                    self._missed[item.vpc] = max(self._missed.get(item.vpc, 0), revision_of(item))
             return [] if self._pending else self._soon("gap", held, now)
         self.counts.old += len(message.items) - len(kept)
         if kept:
@@ -204,7 +204,7 @@ class Follower:
         for item in done.items:
             self._touched.add(item.vpc)
             if item.vpc in outcome.refused:
-                self._refuse(item.vpc, _revision(item), outcome.refused[item.vpc], now)
+                self._refuse(item.vpc, revision_of(item), outcome.refused[item.vpc], now)
             elif not outcome.gap:
                 self._refused.pop(item.vpc, None)
                 if item.op == "put":
@@ -414,7 +414,7 @@ class Follower:
 _NOTHING = Held(0, "", "")
 
 
-def _revision(item: Item) -> int:
+def revision_of(item: Item) -> int:
     """The revision that an item brings, 0 if it says none."""
     if item.op == "delete":
         return item.revision or 0

@@ -10,7 +10,7 @@ from ovsnet.agent import report
 from ovsnet.agent.agent import Agent
 from ovsnet.agent.follow import Held
 from ovsnet.transport.changes import Operation
-from ovsnet.transport.reports import Picture
+from ovsnet.transport.reports import Difference, Picture
 from ovsnet.transport.view import HostView
 
 
@@ -36,6 +36,9 @@ class Followed(Protocol):
     def picture(self) -> Picture:
         """All that the host reports."""
 
+    def changes(self) -> Difference:
+        """What of that may have changed since the last call of either."""
+
     def watch(self, listener: Callable[[], None]) -> None:
         """Have ``listener()`` called, on any thread, when what is reported may have changed; it only takes note."""
 
@@ -45,6 +48,7 @@ class FollowedAgent:
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
+        self._reports = report.Reports(agent)
         self.host, self.vtep = agent.config.host, agent.config.vtep
         self.boot = agent.boot.id
 
@@ -62,7 +66,11 @@ class FollowedAgent:
 
     def picture(self) -> Picture:
         """All that the agent reports."""
-        return report.picture(self._agent)
+        return self._reports.picture()
+
+    def changes(self) -> Difference:
+        """What of that may have changed since the last call of either."""
+        return self._reports.changes()
 
     def watch(self, listener: Callable[[], None]) -> None:
         """Have ``listener()`` called when what is reported may have changed."""

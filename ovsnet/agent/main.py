@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the agent until SIGTERM or SIGINT; exits with 2 and one line for a user's mistake."""
     try:
         options = _parser().parse_args(argv)
-        log_to_stderr(json=options.log_json)
+        log_to_stderr(json=options.log_json, host=options.host)
         status = run(config_of(options), options.run_dir, remote_of(options), bus_of(options))
     except UserError as exc:
         print(f"ovsnet-agent: {exc}", file=sys.stderr)  # noqa: T201

@@ -86,6 +86,13 @@ METRICS: tuple[Metric[Observed], ...] = (
         lambda seen: {} if seen.agent.bus is None else {(what,): n for what, n in seen.agent.bus.counts().items()},
         ("what",),
     ),
+    Metric(
+        "ovsnet_agent_packets",
+        "counter",
+        "Packets that rules log or reject: log entries, answers to rejected ones, those that a limit left without.",
+        lambda seen: {(what,): n for what, n in seen.agent.packets.counts().items()},
+        ("what",),
+    ),
     Metric("ovsnet_agent_event_serial", "gauge", "The serial of the last event.", lambda seen: seen.agent.events.last),
     Metric(
         "ovsnet_agent_requests",

@@ -21,7 +21,7 @@ PAUSE = 0.04
 
 
 class LocalPorts:
-    """The ports that are, or are about to be, on this host, by VPC; a change costs what it touches.
+    """The ports that are, or are about to be, on this host, by VPC.
 
     ``by_vpc`` and what is in it are only ever replaced, so that any thread may read them.
     """
@@ -41,16 +41,28 @@ class LocalPorts:
                 by_vpc[vpc] = self._of(state.ports)
         for operation in change.operations:
             if isinstance(operation, Patch) and operation.vpc not in whole:
-                kept = {k: p for k, p in by_vpc.get(operation.vpc, {}).items() if k not in operation.ports}
-                by_vpc[operation.vpc] = kept | self._of(operation.ports)
+                by_vpc[operation.vpc] = self._patched(by_vpc.get(operation.vpc, {}), operation.ports)
         self.by_vpc = by_vpc
+
+    def _patched(self, before: dict[str, Port], changed: Mapping[str, Port | None]) -> dict[str, Port]:
+        here = self._of(changed)
+        gone = before.keys() & changed.keys() - here.keys()
+        if not here and not gone:
+            return before
+        after = before | here
+        for name in gone:
+            del after[name]
+        return after
 
     def _of(self, ports: Mapping[str, Port | None]) -> dict[str, Port]:
         return {name: port for name, port in ports.items() if port is not None and self.host in port.hosts}
 
 
 Look = Callable[[], Mapping[str, Mapping[str, Any]]]
-"""What there is to see now: by kind of event and key, a value that says all of it (a msgspec struct)."""
+"""What may have changed since the last look: by kind of event and key, a value that says all of it (a msgspec struct).
+
+``None`` for what is gone.
+"""
 
 
 class Observer:
@@ -61,7 +73,7 @@ class Observer:
 
     def __init__(self, look: Look, events: EventLog) -> None:
         self._look, self._events = look, events
-        self._seen: Mapping[str, Mapping[str, Any]] = {}
+        self._seen: dict[tuple[str, str], Any] = {}
         self._woken, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
 
@@ -91,12 +103,14 @@ class Observer:
             except Exception:
                 log.exception("looking at ports and VPCs failed")
 
-    def _compare(self, now: Mapping[str, Mapping[str, Any]]) -> None:
-        for kind, things in now.items():
-            before = self._seen.get(kind, {})
+    def _compare(self, news: Mapping[str, Mapping[str, Any]]) -> None:
+        for kind, things in news.items():
             for key, value in things.items():
-                if before.get(key) != value:
+                if self._seen.get((kind, key)) == value:
+                    continue
+                if value is None:
+                    del self._seen[kind, key]
+                    self._events.add(kind, {"id": key, "gone": True})
+                else:
+                    self._seen[kind, key] = value
                     self._events.add(kind, {"id": key, **msgspec.to_builtins(value)})
-            for key in before.keys() - things.keys():
-                self._events.add(kind, {"id": key, "gone": True})
-        self._seen = now

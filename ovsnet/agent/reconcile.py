@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from ovsnet.agent.enforce import Enforcer, Hold
+from ovsnet.agent.enforce import OTHER_METERS, Enforcer, Hold
 from ovsnet.agent.numbering import NumbersFile
 from ovsnet.agent.observe import LocalPorts
 from ovsnet.agent.zones import ZoneKeeper, filtered
@@ -24,6 +24,7 @@ from ovsnet.compiler import HostCompiler
 from ovsnet.desired import HOST, Delta, Subject
 from ovsnet.facts import Facts
 from ovsnet.http.metrics import Distribution
+from ovsnet.log import about
 from ovsnet.model.types import VpcState
 from ovsnet.openflow.api import SwitchPort
 from ovsnet.openflow.errors import SwitchError
@@ -41,18 +42,24 @@ AUDIT_EVERY = 30.0
 """Seconds between two comparisons of the switch with what it was left with; a tenth more or less at random."""
 LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 """Bounds, in seconds, by which the time from a change's acceptance to its barrier is counted."""
+TIDY_AFTER = 1.0
+"""Seconds from a step to the release of zones that it left without flows: by then datapaths have none cached either."""
 AUDIT_SHARE = 50
 """With very many flows audits become rarer: their time at most one part in so many."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """Where enforcement stands. ``enforced``: revision by VPC, proven on the present connection."""
+    """Where enforcement stands. ``enforced``: revision by VPC, proven on the present connection.
+
+    ``through`` is the number of the last change that was fed and has been through the switch, counted from 1.
+    """
 
     synced: bool = False
     fault: str = "not started"
     enforced: Mapping[str, int] = field(default_factory=dict)
     held: Mapping[str, Hold] = field(default_factory=dict)
+    through: int = 0
     steps: int = 0
     flows: int = 0
     repairs: int = 0
@@ -68,7 +75,7 @@ class _Waiter:
 
 
 class Reconciler:
-    """Keeps ``switch`` at what the states and facts say for ``host``.
+    """Keeps ``switch`` at what the states and facts say for ``host``; ``fed`` counts the changes that it was fed.
 
     ``on_synced()`` is called on the loop's thread after the flows of a new connection are in place, ``on_status()``
     after each change of ``status`` (it must only take note), ``on_drift(lines)`` when an audit finds differences.
@@ -93,6 +100,7 @@ class Reconciler:
         self.status = Status()
         self.compiler = HostCompiler(host, None if numbers is None else numbers.numbers)
         self.enforcer = Enforcer(switch)
+        self.fed = 0
         self.latency = Distribution(LATENCIES)
         self._on_synced, self._on_status, self._on_drift = on_synced, on_status, on_drift
         self._audit_every = audit_every
@@ -108,11 +116,12 @@ class Reconciler:
         self._given_facts: Facts | None = None
         self._compiled_facts: Facts | None = None
         self._dirty = True
-        self._serial = 0
         self._synced_generation = 0
         self._proven: dict[str, int] = {}  # revisions by VPC, and the connection that they were proven on
         self._proven_on = 0
         self._broken: dict[str, Hold] = {}
+        self._tidy_at: float | None = None
+        self._in_force: tuple[Mapping[str, str], frozenset[str]] = ({}, frozenset())  # for ZoneKeeper.release
         self._repairs = self._audits = 0
         self._stopping = False
         self._threads = [
@@ -148,10 +157,10 @@ class Reconciler:
         with self._wake:
             self._inbox.append(change)
             self._facts = facts or self._facts
-            self._serial += 1
-            self._taken.append((self._serial, time.monotonic()))
+            self.fed += 1
+            self._taken.append((self.fed, time.monotonic()))
             self._waiters = [waiter for waiter in self._waiters if waiter.future() is not None]
-            self._waiters.append(_Waiter(self._serial, weakref.ref(future)))
+            self._waiters.append(_Waiter(self.fed, weakref.ref(future)))
             self._dirty = True
             self._wake.notify_all()
         return future
@@ -187,11 +196,14 @@ class Reconciler:
         pause = RETRY[0]
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._dirty or self._calls or self._stopping)
-                if self._stopping:
-                    return
+                rest = None if self._tidy_at is None else max(0.0, self._tidy_at - time.monotonic())
+                self._wake.wait_for(lambda: self._dirty or self._calls or self._stopping, rest)
                 calls, self._calls = self._calls, []
-                work, self._dirty = self._dirty, False
+                work, self._dirty = self._dirty and not self._stopping, False
+            if self._tidy_at is not None and (self._stopping or time.monotonic() >= self._tidy_at):
+                self._tidy()
+            if self._stopping:
+                return
             for function, future in calls:
                 _run(function, future)
             if not work:
@@ -208,7 +220,7 @@ class Reconciler:
         """Take everything that came in and bring it into the switch; false to try again soon."""
         with self._wake:
             changes, self._inbox = self._inbox, []
-            facts, serial = self._facts, self._serial
+            facts, serial = self._facts, self.fed
         for change in changes:
             self._take(change)
         if facts is None:
@@ -231,7 +243,11 @@ class Reconciler:
                 log.warning("%s; reading the tables back", exc)
             return not self.switch.connected
         self._finish(serial, generation)
-        return self._release(wanted) and saved
+        if self._zones is None:
+            return saved
+        self._in_force = (wanted, frozenset(self.enforcer.held.keys() | self._broken.keys()))
+        self._tidy_at = self._tidy_at or time.monotonic() + TIDY_AFTER
+        return saved and not self._zones.lacking
 
     def _settle(self, facts: Facts) -> dict[str, str]:
         """Take zones for the ports that need one, and hand the facts on; the VPCs of those ports, by their ids."""
@@ -245,12 +261,10 @@ class Reconciler:
             self.compiler.set_facts(self._compiled_facts)
         return wanted
 
-    def _release(self, wanted: Mapping[str, str]) -> bool:
-        """Give up the zones that no flow uses any more; false if zones want another attempt."""
-        if self._zones is None:
-            return True
-        released = self._zones.release(wanted, self.enforcer.held.keys() | self._broken.keys())
-        return released and not self._zones.lacking
+    def _tidy(self) -> None:
+        """Give up the zones that no flow uses any more."""
+        done = self._zones is None or self._zones.release(*self._in_force)
+        self._tidy_at = None if done else time.monotonic() + TIDY_AFTER
 
     def _enforce(self, delta: Delta, generation: int) -> None:
         started = time.monotonic()
@@ -258,7 +272,7 @@ class Reconciler:
         desired = self.compiler.desired
         self.enforcer.frozen = frozenset(self._broken)
         if fresh:
-            self.enforcer.adopt(self.enforcer.read(), desired, self._attribute)
+            self.enforcer.adopt(self.enforcer.read_with_meters(), desired, self._attribute)
             changed = self.enforcer.converge(desired)
         else:
             changed = self.enforcer.advance(desired, delta)
@@ -284,7 +298,7 @@ class Reconciler:
                 return  # lost meanwhile; what comes next is a resync
             self._synced_generation = self._proven_on = generation
             self._proven = enforced
-            self._report(fault="", enforced=enforced, held=held)
+            self._report("", serial, enforced, held)
             done = [waiter for waiter in self._waiters if waiter.serial <= serial]
             self._waiters = [waiter for waiter in self._waiters if waiter.serial > serial]
             through = [taken for number, taken in self._taken if number <= serial]
@@ -300,7 +314,11 @@ class Reconciler:
             self.switch.enforced(news)
 
     def _report(
-        self, fault: str, enforced: Mapping[str, int] | None = None, held: Mapping[str, Hold] | None = None
+        self,
+        fault: str,
+        through: int | None = None,
+        enforced: Mapping[str, int] | None = None,
+        held: Mapping[str, Hold] | None = None,
     ) -> None:
         """Replace the status; it is only ever replaced as a whole, so that any thread may read it."""
         old = self.status
@@ -309,6 +327,7 @@ class Reconciler:
             fault=fault,
             enforced=enforced or {},
             held=old.held if held is None else held,
+            through=old.through if through is None else through,
             steps=old.steps + (enforced is not None),
             flows=len(self.enforcer.flows),
             repairs=self._repairs,
@@ -356,7 +375,9 @@ class Reconciler:
             culprit = self._compile_all()
             if culprit is None:
                 break
-            self._broken[culprit[0]] = Hold(f"cannot be compiled: {culprit[1]}")
+            vpc, reason = culprit
+            log.error("VPC %s cannot be compiled: %s", vpc, reason, extra=about(vpc))
+            self._broken[vpc] = Hold(f"cannot be compiled: {reason}", path=f"vpcs.{vpc}")
         self._synced_generation = 0
         return Delta()
 
@@ -398,26 +419,29 @@ class Reconciler:
             if generation:
                 started = time.monotonic()
                 try:
-                    actual = self.enforcer.read()
+                    actual, lacks = self.enforcer.read(), self.enforcer.lacks_meters()
                 except SwitchError as exc:
                     log.info("audit put off: %s", exc)
                     continue
                 took = time.monotonic() - started
-                self.call(lambda: self._audited(generation, steps, actual))  # noqa: B023
+                self.call(lambda: self._audited(generation, steps, actual, lacks))  # noqa: B023
 
-    def _audited(self, generation: int, steps: int, actual: Any) -> None:
+    def _audited(self, generation: int, steps: int, actual: Any, lacks_meters: bool) -> None:
         """Compare what was read with the account, unless that has moved on since."""
         if (generation, steps) != (self._synced_generation, self.status.steps):
             return
         self._audits += 1
-        differences = self.enforcer.differences(actual)
-        for line in differences[:10]:
-            log.warning("drift in the switch: %s", line)
+        if self._zones is not None and self._zones.astray:
+            self._poke()
+        differences = self.enforcer.differences(actual) + [OTHER_METERS] * lacks_meters
+        for text, subject in differences[:10]:
+            extra = about() if subject is None else about(subject.vpc, subject.path)
+            log.warning("drift in the switch: %s", text, extra=extra)
         if differences or self.enforcer.held:
             log.warning("audit: %d flows differ, %d VPCs held; repairing", len(differences), len(self.enforcer.held))
             self._repairs += len(differences)
             if differences:
-                self._on_drift(differences)
+                self._on_drift([one.text for one in differences])
             self._synced_generation = 0
             self._poke()
 

@@ -8,16 +8,16 @@ from ovsnet._version import VERSION
 from ovsnet.agent import answers
 from ovsnet.agent.answers import PortAnswer
 from ovsnet.agent.boot import REASON
+from ovsnet.agent.picture import look, port_answer
 from ovsnet.agent.reconcile import Status
 from ovsnet.desired import Owned
 from ovsnet.model.types import Port, VpcState
 from ovsnet.openflow.errors import SwitchError
 from ovsnet.openflow.tables import read_actual
-from ovsnet.ovsdb import Interface
 from ovsnet.pipeline.render import flow_data, flow_ofctl, flow_text
 from ovsnet.plan import Plan
-from ovsnet.transport.messages import PROTOCOL, PortReport, VpcReport
-from ovsnet.transport.reports import Picture
+from ovsnet.transport.messages import PROTOCOL
+from ovsnet.transport.reports import Difference, Picture
 
 if TYPE_CHECKING:
     from ovsnet.agent.agent import Agent
@@ -30,6 +30,7 @@ CAPABILITIES = ("vpcs", "objects", "workloads", "endpoints", "security-groups", 
 def host(agent: Agent) -> answers.HostAnswer:
     """``GET /v1/host``."""
     config, status, switch = agent.config, agent.reconciler.status, agent.ovsdb.state
+    seen = look(agent.lookout.scene())
     faults = tuple(unready(agent))
     return answers.HostAnswer(
         host=config.host,
@@ -49,19 +50,11 @@ def host(agent: Agent) -> answers.HostAnswer:
         flows=status.flows,
         repairs=status.repairs,
         vpcs={name: vpc(agent, state, status) for name, state in sorted(agent.view.states.items())},
-        ports=tuple(ports(agent)),
-        misplaced=tuple(answers.Misplaced(**one) for one in agent.misplaced()),
-        conflicts=tuple(conflicts(agent)),
+        ports=tuple(one.answer for _, one in sorted(seen.ports.items()) if one is not None),
+        misplaced=tuple(one for one in seen.misplaced.values() if one is not None),
+        conflicts=tuple(one for one in seen.conflicts.values() if one is not None),
         warnings=tuple(warnings(agent)),
     )
-
-
-def conflicts(agent: Agent) -> list[answers.ConflictAnswer]:
-    """The ids that several interfaces claim."""
-    return [
-        answers.ConflictAnswer(iface_id=c.iface_id, bound=c.chosen, ignored=c.others)
-        for c in agent.ovsdb.state.conflicts
-    ]
 
 
 def unready(agent: Agent) -> list[str]:
@@ -111,61 +104,22 @@ def vpc(agent: Agent, state: VpcState, status: Status) -> answers.VpcAnswer:
 
 def ports(agent: Agent) -> list[PortAnswer]:
     """The ports that are on this host, or about to be."""
-    states = agent.view.states
+    scene = agent.lookout.scene()
     return [
-        port(agent, states[vpc_name], name, declared)
-        for vpc_name, local in sorted(agent.local.by_vpc.items())
-        if vpc_name in states
+        port_answer(scene, vpc_name, name, declared)
+        for vpc_name, local in sorted(scene.local.items())
         for name, declared in sorted(local.items())
     ]
 
 
-def port(agent: Agent, state: VpcState, name: str, declared: Port) -> PortAnswer:
+def port(agent: Agent, vpc_name: str, name: str, declared: Port) -> PortAnswer:
     """One port: what is declared, what it is bound to, and why it is not enforced."""
-    interface = agent.ovsdb.interfaces().get(declared.id)
-    reason = _reason(agent, state, declared, interface)
-    return PortAnswer(
-        port=f"{state.name}/{name}",
-        id=declared.id,
-        network=declared.network,
-        host=declared.host,
-        moving_to=declared.moving_to,
-        epoch=declared.epoch,
-        workload=declared.workload,
-        mac=declared.mac,
-        ips=declared.ips or (),
-        bound=interface is not None and agent.config.host in declared.hosts,
-        interface=None if interface is None else interface.name,
-        ofport=None if interface is None else interface.ofport,
-        up=interface is not None and interface.up,
-        active=f"{state.name}/{name}" in agent.active_ports(),
-        enforced=not reason,
-        reason=reason or None,
-    )
-
-
-def _reason(agent: Agent, state: VpcState, declared: Port, interface: Interface | None) -> str:
-    status = agent.reconciler.status
-    if agent.config.host not in declared.hosts:
-        where = f"declared on {declared.host}" if declared.host else "placed on no host"
-        return f"{where}, and plugged here" if interface is not None else where
-    if interface is None:
-        return f"no interface on {agent.config.bridge} has external_ids:iface-id={declared.id}"
-    if interface.ofport is None:
-        return interface.error or "ovs-vswitchd has given the interface no OpenFlow port yet"
-    if state.name in agent.boot.waiting:
-        return REASON
-    if state.name in status.held:
-        return status.held[state.name].reason
-    if status.fault:
-        return status.fault
-    enforced = status.enforced.get(state.name)
-    return "" if enforced == state.revision else f"revision {enforced} is in force, {state.revision} is on its way"
+    return port_answer(agent.lookout.scene(), vpc_name, name, declared)
 
 
 def counted_port(agent: Agent, state: VpcState, name: str, declared: Port) -> answers.CountedPort:
     """One port, with the frames that port security has refused; ``None`` when nobody can tell."""
-    seen = port(agent, state, name, declared)
+    seen = port(agent, state.name, name, declared)
     dropped, reason = None, seen.reason
     if seen.bound and seen.ofport is not None:
         try:
@@ -176,18 +130,59 @@ def counted_port(agent: Agent, state: VpcState, name: str, declared: Port) -> an
     return answers.CountedPort(**fields, reason=reason, dropped=dropped, declared=declared)
 
 
-def sights(agent: Agent) -> dict[str, dict[str, Any]]:
-    """What events are about, by kind: ports, how VPCs are enforced, and conflicts (also ports that are misplaced)."""
-    status = agent.reconciler.status
-    vpcs: dict[str, Any] = {}
-    for name, state in agent.view.states.items():
-        hold = status.held.get(name)
-        enforced = status.enforced.get(name)
-        held = None if hold is None else hold.reason
-        vpcs[name] = answers.VpcEvent(revision=state.revision, enforced=enforced, held=held)
-    odd: dict[str, Any] = {one.iface_id: one for one in conflicts(agent)}
-    odd |= {one["port"]: answers.Misplaced(**one) for one in agent.misplaced()}
-    return {"port": {one.port: one for one in ports(agent)}, "enforced": vpcs, "conflict": odd}
+class Sights:
+    """What events are about, as it changes: ports, how VPCs are enforced, conflicts (also ports that are misplaced)."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._reader = agent.lookout.reader()
+
+    def changes(self) -> dict[str, dict[str, Any]]:
+        """What may have changed since the last call, by kind and key; ``None`` for what is gone."""
+        found = self._reader.changes()
+        return {
+            "port": {path: one and one.answer for path, one in found.ports.items()},
+            "enforced": {name: one and one.event for name, one in found.vpcs.items()},
+            "conflict": {**found.conflicts, **found.misplaced},
+        }
+
+
+class Reports:
+    """What goes into the reports to one receiver."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._reader = agent.lookout.reader()
+        self._misplaced: set[str] = set()
+
+    def picture(self) -> Picture:
+        """All of it, looked at from scratch."""
+        found = self._reader.everything()
+        self._misplaced = set(found.misplaced)
+        return Picture(
+            vpcs={name: one.report for name, one in found.vpcs.items() if one is not None},
+            ports={path: one.report for path, one in found.ports.items() if one is not None},
+            faults=self._faults(),
+            misplaced=tuple(sorted(self._misplaced)),
+        )
+
+    def changes(self) -> Difference:
+        """What may have changed since the last call of either."""
+        found = self._reader.changes()
+        for path, one in found.misplaced.items():
+            (self._misplaced.discard if one is None else self._misplaced.add)(path)
+        return Difference(
+            vpcs={name: one and one.report for name, one in found.vpcs.items()},
+            ports={path: one and one.report for path, one in found.ports.items()},
+            faults=self._faults(),
+            misplaced=tuple(sorted(self._misplaced)),
+        )
+
+    def close(self) -> None:
+        """There is nobody to report to any more."""
+        self._reader.close()
+
+    def _faults(self) -> tuple[str, ...]:
+        return (*unready(self._agent), *warnings(self._agent))
 
 
 def flows(agent: Agent, source: str, vpc_name: str | None, table: str | None) -> list[Data]:
@@ -216,38 +211,6 @@ def flows(agent: Agent, source: str, vpc_name: str | None, table: str | None) ->
         if (vpc_name is None or (owned is not None and owned.subject.vpc == vpc_name))
         and (table is None or row.template.table.name == table)
     ]
-
-
-def picture(agent: Agent) -> Picture:
-    """What goes into reports. A VPC that is not on disk does not count as enforced: it is lost when the agent ends."""
-    status, unstored, states = agent.reconciler.status, agent.unstored(), agent.view.states
-    vpcs = {}
-    for name, state in states.items():
-        hold = status.held.get(name)
-        reason = "" if hold is None else hold.reason
-        if name in agent.unsaved:
-            reason = f"not on disk: {agent.config.state_dir} takes nothing"
-        enforced = None if name in unstored else status.enforced.get(name)
-        vpcs[name] = VpcReport(state.revision, enforced, reason)
-    return Picture(
-        vpcs=vpcs,
-        ports={
-            f"{vpc_name}/{name}": _port_report(agent, states[vpc_name], name, declared)
-            for vpc_name, local in agent.local.by_vpc.items()
-            if vpc_name in states
-            for name, declared in local.items()
-        },
-        faults=(*unready(agent), *warnings(agent)),
-        misplaced=tuple(found["port"] for found in agent.misplaced()),
-    )
-
-
-def _port_report(agent: Agent, state: VpcState, name: str, declared: Port) -> PortReport:
-    interface = agent.ovsdb.interfaces().get(declared.id)
-    reason = _reason(agent, state, declared, interface)
-    if not reason and interface is not None and not interface.up:
-        reason = f"the link of {interface.name} is down"
-    return PortReport(up=not reason, reason=reason, active=f"{state.name}/{name}" in agent.active_ports())
 
 
 def preview(steps: Plan) -> answers.PreviewAnswer:

@@ -28,7 +28,7 @@ async def reports(agent: Agent) -> AsyncIterator[bytes]:
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile, and nobody reads
             loop.call_soon_threadsafe(woken.set)
 
-    reporter, pace = Reporter(agent.config.host, secrets.token_hex(8)), Pace()
+    reporter, pace, seen = Reporter(agent.config.host, secrets.token_hex(8)), Pace(), report.Reports(agent)
     stops = [agent.watch(wake), agent.events.listen(wake)]
     full_at = 0.0
     try:
@@ -37,15 +37,16 @@ async def reports(agent: Agent) -> AsyncIterator[bytes]:
             now = time.monotonic()
             if now >= full_at:
                 full_at = now + FULL_EVERY * random.uniform(0.75, 1.25)
-                yield _text(reporter.full(report.picture(agent)))
+                yield _text(reporter.full(seen.picture()))
             else:
-                yield _text(reporter.delta(report.picture(agent)))
+                yield _text(reporter.delta(seen.changes()))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(woken.wait(), BEAT)
                 await asyncio.sleep(pace.delay(time.monotonic()))
     finally:
         for stop in stops:
             stop()
+        seen.close()
 
 
 def _text(messages: Iterable[ReportMessage]) -> bytes:

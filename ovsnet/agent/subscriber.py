@@ -15,12 +15,14 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import msgspec
 
-from ovsnet.agent.follow import Action, Apply, Confirm, Follower, Outcome, Say
+from ovsnet.agent.follow import Action, Apply, Confirm, Follower, Outcome, Say, revision_of
 from ovsnet.agent.followed import Followed
 from ovsnet.errors import UserError
+from ovsnet.log import about
 from ovsnet.transport.bus import Bus, BusOptions, Incoming
 from ovsnet.transport.chunks import Assembler, ChunkError
 from ovsnet.transport.messages import (
@@ -35,11 +37,12 @@ from ovsnet.transport.messages import (
     encode,
 )
 from ovsnet.transport.operations import operations_of
-from ovsnet.transport.reports import Pace, Picture, Reporter
+from ovsnet.transport.reports import Difference, Pace, Picture, Reporter
 from ovsnet.transport.subjects import CHANGE, CHUNK, HEADS, HELLO, PREFIX, REPORT, Subjects
 from ovsnet.transport.view import ConflictError
 
 log = logging.getLogger(__name__)
+R = TypeVar("R", Picture, Difference)
 
 FULL_EVERY = 30.0
 """Seconds between two full reports; a quarter more or less at random."""
@@ -204,7 +207,7 @@ class Subscriber:
             self._report_all()
         elif self._report_at is not None and now >= self._report_at:
             self._report_at = None
-            self._send(self._reporter.delta(self._picture()))
+            self._send(self._reporter.delta(self._with_faults(self.followed.changes())))
 
     def _do(self, actions: Iterable[Action]) -> None:
         for action in actions:
@@ -228,7 +231,7 @@ class Subscriber:
                 return Outcome(gap=True)
             vpcs = list(dict.fromkeys(item.vpc for item in items))
             if len(vpcs) == 1:
-                log.error("VPC %s is refused: %s", vpcs[0], exc)
+                log.error("VPC %s is refused: %s", vpcs[0], exc, extra=about(vpcs[0], revision=revision_of(items[-1])))
                 return Outcome(refused={vpcs[0]: str(exc).partition("\n")[0]})
             parts = [self._apply(tuple(item for item in items if item.vpc == vpc)) for vpc in vpcs]
             refused = {vpc: reason for part in parts for vpc, reason in part.refused.items()}
@@ -238,14 +241,13 @@ class Subscriber:
     def _stored(self, _done: Future[None]) -> None:
         self._note()
 
-    def _picture(self) -> Picture:
-        picture = self.followed.picture()
-        return replace(picture, faults=tuple(dict.fromkeys((*picture.faults, *self.faults()))))
+    def _with_faults(self, found: R) -> R:
+        return replace(found, faults=tuple(dict.fromkeys((*found.faults, *self.faults()))))
 
     def _report_all(self) -> None:
         self._report_at = None
         self._full_at = time.monotonic() + FULL_EVERY * random.uniform(0.75, 1.25)
-        self._send(self._reporter.full(self._picture()))
+        self._send(self._reporter.full(self._with_faults(self.followed.picture())))
 
     def _send(self, reports: Iterable[ReportMessage]) -> None:
         for report in reports:

@@ -4,11 +4,11 @@ The order, so that a crash between any two steps leaves nothing confused:
 
 - *Taking*: the number goes into OVSDB, marked as not flushed; the zone is flushed; flows use it; the mark goes. Who
   finds the mark after a crash flushes again, before its flows are there again.
-- *Releasing*: flows are gone; the zone is flushed; the number goes from OVSDB. Who finds the number of a port that is
-  not here any more, after a crash, does all of it again.
+- *Releasing*: flows are gone, and after a moment from the datapath's cache too; the zone is flushed; the number goes
+  from OVSDB. Who finds the number of a port that is not here any more, after a crash, does all of it again.
 
-A released number is given again only after all others. So whatever a datapath's cache still puts into a zone in the
-second after its flows are gone is flushed when somebody takes that zone.
+A released number is given again only after all others; and should a zone have entries nevertheless, they are flushed
+when somebody takes it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 2.0
 """Seconds that the database gets to take a change, while the host's other flows wait."""
+FLUSH_PATIENCE = 10.0
+"""Seconds that the switch gets for a flush."""
 EXHAUSTED = f"all {HIGHEST} conntrack zones of this host are in use"
 
 
@@ -119,33 +121,40 @@ class ZoneKeeper:
         self._say("not taken", next(iter(lacking.values()), reason))
 
     def release(self, wanted: Mapping[str, str], stuck: Collection[str]) -> bool:
-        """After the flows are in place: flush and give up the zones of ports that are not here any more.
+        """Some time after flows are in place: flush and give up the zones of ports that are not here any more.
 
-        VPCs in ``stuck`` may still have flows that nobody wants, so their zones stay. False if it did not succeed.
+        ``wanted`` are the ports that those flows are for. VPCs in ``stuck`` may still have flows that nobody wants, so
+        their zones stay. False if it did not succeed.
         """
         gone = [
             port
             for port, held in self._held.items()
-            if port not in wanted and (held.vpc not in stuck if held.vpc else not stuck)
+            if port not in wanted and port not in self._before and (held.vpc not in stuck if held.vpc else not stuck)
         ]
-        proven = {port: self._held[port]._replace(written_clean=True) for port in self.ready}
-        proven = {port: held for port, held in proven.items() if held != self._held[port]}
+        used = {port: held for port, held in self._held.items() if port in wanted and port in self.ready}
+        proven = {port: held._replace(written_clean=True) for port, held in used.items() if not held.written_clean}
         flush = {self._held[port].number for port in gone}.union(() if stuck else self._dropped)
         try:
             if flush:
-                self._switch.flush_zones(sorted(flush))
-                self._dropped -= flush
-            if gone or proven:
-                changes = {port: Zone(held.number, True) for port, held in proven.items()} | dict.fromkeys(gone)
-                self._ovsdb.write_zones(changes, self._last, PATIENCE)
-        except (SwitchError, OvsdbError, UserError) as exc:
+                self._switch.flush_zones(sorted(flush), FLUSH_PATIENCE)
+        except SwitchError as exc:
             self._say("not released", str(exc))
+            return False
+        self._dropped -= flush
+        changes = {port: Zone(held.number, True) for port, held in proven.items()} | dict.fromkeys(gone)
+        reason = self._write(changes, self._last) if changes else ""
+        self._say("not released", reason)
+        if reason:
             return False
         self._held = {port: held for port, held in (self._held | proven).items() if port not in gone}
         if self._settled is not None:
-            self._settled = (wanted, self._ovsdb.state.zones)
-        self._say("not released", "")
+            self._settled = (self._settled[0], self._ovsdb.state.zones)
         return True
+
+    @property
+    def astray(self) -> bool:
+        """Whether OVSDB says something else than it was left with."""
+        return self._settled is not None and self._settled[1] != self._ovsdb.state.zones
 
     def foreseen(self, ports: Iterable[str]) -> Mapping[str, int]:
         """The zones that flows may use, and those that these ports would get; nothing changes. For any thread."""
@@ -192,7 +201,7 @@ class ZoneKeeper:
         if not self._switch.connected:
             return f"no OpenFlow connection to flush it: {self._switch.last_error or 'connecting'}"
         try:
-            self._switch.flush_zones(sorted(held.number for held in dirty.values()))
+            self._switch.flush_zones(sorted(held.number for held in dirty.values()), FLUSH_PATIENCE)
         except SwitchError as exc:
             return str(exc)
         self._held = self._held | {port: held._replace(clean=True) for port, held in dirty.items()}

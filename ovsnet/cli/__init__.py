@@ -14,6 +14,7 @@ from ovsnet.cli.check import check_command
 from ovsnet.cli.common import console, write
 from ovsnet.cli.compile import compile_command
 from ovsnet.cli.controller import controller_command
+from ovsnet.cli.lint import lint_command
 from ovsnet.cli.schema import schema_command
 from ovsnet.cli.status import status_command
 from ovsnet.cli.trace import trace_command
@@ -42,6 +43,7 @@ def _options(
 
 
 app.command("check")(check_command)
+app.command("lint")(lint_command)
 app.command("schema")(schema_command)
 app.command("compile")(compile_command)
 app.command("plan")(plan_command)

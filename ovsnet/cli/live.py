@@ -127,7 +127,8 @@ def _look(reached: Mapping[str, Path]) -> tuple[list[Any], dict[str, Facts], dic
             seen = client.host()
             held += [client.vpc(name) for name in seen["vpcs"]]
         ofports = {port["id"]: port["ofport"] for port in seen["ports"] if port["bound"] and port["ofport"]}
-        facts[host] = Facts(ofports, seen["tunnel_ofport"], seen["datapath"] != "system")
+        zones = {port["id"]: port["zone"] for port in seen["ports"] if port["zone"]}
+        facts[host] = Facts(ofports, seen["tunnel_ofport"], seen["datapath"] != "system", zones=zones)
         if shutil.which("ovs-appctl"):
             switches[host] = _tracer(seen["bridge"], seen["ovsdb"])
     return held, facts, switches

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import secrets
 import threading
 import time
@@ -11,12 +12,12 @@ from typing import TypeVar
 
 from ovsnet.controller import records
 from ovsnet.controller.commit import Committed, OnCommit, VpcCommit
-from ovsnet.controller.errors import NotFoundError, StoreError
+from ovsnet.controller.errors import NotFoundError, StoreError, TakenError
 from ovsnet.controller.history import AuditEntry, Backward, Revision
 from ovsnet.controller.planning import plan_request
 from ovsnet.controller.pools import QUARANTINE
 from ovsnet.controller.requests import RaiseRevision, Request
-from ovsnet.controller.store import InDoubtError, Stale, Store
+from ovsnet.controller.store import InDoubtError, Stale, Store, Taken
 from ovsnet.controller.truth import Clock, OwnedHost, Plan, Truth, VpcPlan, wall_clock
 from ovsnet.http.metrics import Distribution
 from ovsnet.model.types import VpcState
@@ -27,8 +28,10 @@ from ovsnet.transport.digest import digest_text
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-ATTEMPTS = 5
+ATTEMPTS = 12
 """How often a call is planned anew when another controller was faster."""
+PAUSE = 0.005
+"""Seconds, times the number of attempts so far, that it waits before that at most: else both might go on in step."""
 KEEP_REVISIONS = 1000
 """Revisions of each VPC that history keeps."""
 KEEP_AUDIT = 100_000
@@ -93,14 +96,23 @@ class Core:
     def transact(self, build: Callable[[Truth], Request]) -> Committed:
         """Carry out the request that ``build`` makes of the truth (it may be asked more than once).
 
-        Raises ModelError, ConflictError, PreconditionError, NotFoundError and, with nothing changed, StoreError.
+        Raises ModelError (TakenError), ConflictError, PreconditionError, NotFoundError and, with nothing changed,
+        StoreError.
         """
         with self._writer:
-            for _ in range(ATTEMPTS):
+            for attempt in range(ATTEMPTS):
+                time.sleep(attempt * PAUSE * random.random())
                 try:
                     return self._transact(build)
                 except Stale as stale:
                     self._reload(stale.vpcs)
+                except TakenError as refused:
+                    changed = self._changed_elsewhere() & set(refused.holders)
+                    if not changed:
+                        raise
+                    self._reload(changed)  # they may have let go of it
+                except Taken:
+                    self._reload(self._changed_elsewhere())  # then what was assigned is assigned anew
         raise StoreError("store-unavailable", "other controllers change the same VPCs all the time. Try again")
 
     def raise_revision(self, vpc: str, above: int) -> None:
@@ -257,6 +269,13 @@ class Core:
         with self._memory:
             plan.abandon()
         return None
+
+    def _changed_elsewhere(self) -> set[str]:
+        """The VPCs that other controllers have made, changed or deleted, and that are not so in memory."""
+        with self.store.read() as connection:
+            stored = records.read_revisions(connection)
+        held = {name: vpc.live.revision for name, vpc in self._truth.vpcs.items()}
+        return {name for name in stored.keys() | held.keys() if stored.get(name) != held.get(name)}
 
     def _reload(self, vpcs: Iterable[str]) -> None:
         """Another controller has changed VPCs: read them anew, with the hosts that they may name."""

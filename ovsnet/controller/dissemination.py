@@ -14,6 +14,7 @@ from ovsnet.controller.errors import NotFoundError
 from ovsnet.controller.status import Status
 from ovsnet.controller.truth import Truth
 from ovsnet.errors import UserError
+from ovsnet.log import about, about_port
 from ovsnet.model.types import VpcState
 from ovsnet.transport.catchup import Head
 from ovsnet.transport.changes import patch_for
@@ -101,7 +102,7 @@ class Dissemination:
         try:
             self.core.raise_revision(vpc, above)
         except NotFoundError:
-            log.info("VPC %s is gone before its revision was raised", vpc)
+            log.info("VPC %s is gone before its revision was raised", vpc, extra=about(vpc, revision=above))
 
     def reported(self, report: ReportMessage) -> None:
         """A host has said where it stands."""
@@ -114,20 +115,21 @@ class Dissemination:
                 vpc, _, name = port.partition("/")
                 self._moves.submit(self._arrived, vpc, name, report.host)
 
-    def reachable(self, host: str, reason: str) -> None:
+    def reachable(self, host: str, reason: str, *, refused: bool = False) -> None:
         """Whether a host is in contact."""
         before = self.status.host(host).reason
         if reason and reason != before:
-            log.warning("host %s is out of contact: %s", host, reason)
-        self.status.reachable(host, reason)
+            log.warning("host %s is out of contact: %s", host, reason, extra=about(host=host))
+        self.status.reachable(host, reason, refused=refused)
 
     def _arrived(self, vpc: str, port: str, host: str) -> None:
         try:
             self._activate(vpc, port, host)
         except UserError as exc:
-            log.warning("port %s/%s has arrived on %s and could not be activated there: %s", vpc, port, host, exc)
+            text = "port %s/%s has arrived on %s and could not be activated there: %s"
+            log.warning(text, vpc, port, host, exc, extra=about_port(vpc, port, host=host))
         except Exception:
-            log.exception("activating port %s/%s on %s failed", vpc, port, host)
+            log.exception("activating port %s/%s on %s failed", vpc, port, host, extra=about_port(vpc, port, host=host))
 
     def _send(self, tx: str, changes: list[VpcChange]) -> None:
         sent = True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ovsnet.errors import EXIT_UNAVAILABLE, UserError
+from collections.abc import Iterable
+
+from ovsnet.errors import EXIT_UNAVAILABLE, ModelError, Problem, UserError
 
 
 class NotFoundError(UserError):
@@ -17,6 +19,19 @@ class ForbiddenError(UserError):
     """The caller is known, and may not do that."""
 
     code = "forbidden"
+
+
+class TakenError(ModelError):
+    """What a request declares is sound, and others have what it claims for itself: a VNI, or the id of a port.
+
+    ``holders``: their VPCs.
+    """
+
+    code = "taken"
+
+    def __init__(self, problems: Iterable[Problem], holders: Iterable[str]) -> None:
+        super().__init__(problems)
+        self.holders = tuple(holders)
 
 
 class StoreError(UserError):

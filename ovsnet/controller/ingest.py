@@ -10,14 +10,14 @@ import msgspec
 from ovsnet.controller.access import check_edits
 from ovsnet.controller.api.app import problem_of_error
 from ovsnet.controller.core import Core
-from ovsnet.controller.intents import batch_edits
+from ovsnet.controller.intents import batch_edits, decode_batch
 from ovsnet.controller.requests import Request
 from ovsnet.controller.truth import Truth
 from ovsnet.errors import UserError
 from ovsnet.http.problems import ProblemDocument, problem
 from ovsnet.model.checks import NAME
 from ovsnet.pki.tokens import Principal
-from ovsnet.transport.messages import Item
+from ovsnet.transport.messages import RequestItem
 
 log = logging.getLogger(__name__)
 
@@ -70,13 +70,12 @@ class Ingest:
             return msgspec.json.encode(problem_of_error(exc) or _defect(exc))
 
     def _carry_out(self, caller: Principal, body: bytes) -> IngestAnswer:
-        items = msgspec.json.decode(body, type=list[Item])
-        _, revisions = self._core.read(lambda truth: batch_edits(truth, items, caller.name))
+        batch = decode_batch(msgspec.json.decode(body, type=list[RequestItem]))
 
         def build(truth: Truth) -> Request:
-            edits = tuple(batch_edits(truth, items, caller.name)[0])
+            edits = tuple(batch_edits(truth, batch, caller.name))
             check_edits(truth, edits, caller)
-            return Request(edits, caller.name, caller.name, WHAT, if_match=revisions)
+            return Request(edits, caller.name, caller.name, WHAT, if_match=batch.revisions)
 
         done = self._core.transact(build)
         steps = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -119,30 +120,47 @@ def _moving_on(port: Port, held: Port | None) -> Port:
     return msgspec.structs.replace(port, moving_to=held.moving_to)
 
 
-def batch_edits(truth: Truth, items: Iterable[Item], owner: str) -> tuple[list[Edit], dict[str, int]]:
-    """The edits of a batch, and the revisions that its VPCs must have.
+class Batch(NamedTuple):
+    """A batch, decoded: by VPC what becomes of it (``None``: it goes), and the revisions that VPCs must have."""
+
+    bodies: Mapping[str, VpcBody | ChangeBody | None]
+    revisions: Mapping[str, int]
+
+
+def decode_batch(items: Iterable[Item]) -> Batch:
+    """What items say, whatever the truth is.
 
     Raises ModelError and msgspec.MsgspecError for bodies that are wrong, UserError for a VPC that stands there twice.
     """
-    edits: list[Edit] = []
+    bodies: dict[str, VpcBody | ChangeBody | None] = {}
     revisions: dict[str, int] = {}
-    seen: set[str] = set()
     for item in items:
-        if item.vpc in seen:
+        if item.vpc in bodies:
             raise UserError(f"VPC {item.vpc} stands in the batch twice. Say all of it in one item")
-        seen.add(item.vpc)
         if item.revision is not None:
             revisions[item.vpc] = item.revision
         if item.op == "put":
-            edits += vpc_edits(truth, item.vpc, decode_declared(bytes(item.body), VpcBody), owner)
+            bodies[item.vpc] = decode_declared(bytes(item.body), VpcBody)
         elif item.op == "patch":
-            change = msgspec.json.decode(item.body, type=ChangeBody)
+            change = bodies[item.vpc] = msgspec.json.decode(item.body, type=ChangeBody)
             if change.previous is not None:
                 revisions[item.vpc] = change.previous
-            edits += change_edits(item.vpc, change)
         else:
-            edits.append(DropVpc(item.vpc))
-    return edits, revisions
+            bodies[item.vpc] = None
+    return Batch(bodies, revisions)
+
+
+def batch_edits(truth: Truth, batch: Batch, owner: str) -> list[Edit]:
+    """The edits of a batch."""
+    edits: list[Edit] = []
+    for vpc, body in batch.bodies.items():
+        if body is None:
+            edits.append(DropVpc(vpc))
+        elif isinstance(body, VpcBody):
+            edits += vpc_edits(truth, vpc, body, owner)
+        else:
+            edits += change_edits(vpc, body)
+    return edits
 
 
 def change_edits(vpc: str, change: ChangeBody | PatchBody, *, placement: bool = False) -> list[Edit]:

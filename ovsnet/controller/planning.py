@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import msgspec
 
 from ovsnet.controller.checking import Changed, canonical, canonical_networks, problems_in
 from ovsnet.controller.completion import Completion, placed_endpoint
-from ovsnet.controller.errors import NotFoundError
+from ovsnet.controller.errors import NotFoundError, TakenError
 from ovsnet.controller.index import NO_INDEX
 from ovsnet.controller.requests import (
     KINDS,
@@ -27,7 +27,7 @@ from ovsnet.controller.requests import (
 )
 from ovsnet.controller.site import plan_site
 from ovsnet.controller.truth import ObjectKey, Plan, Truth, VpcMeta, VpcPlan, VpcTruth, compact, hosts_of
-from ovsnet.errors import ModelError
+from ovsnet.errors import ModelError, Path, path_text
 from ovsnet.model.checks import Drafts, check_name
 from ovsnet.model.nodes import Draft
 from ovsnet.model.report import make_problem
@@ -292,32 +292,31 @@ class _Planning:
         return hosts
 
     def _check_between(self) -> None:
-        """A VNI and a port's id belong to one VPC. Raises ModelError."""
-        vnis: dict[Hashable, str] = {}
-        ids: dict[Hashable, str] = {}
-        going = {network.vni for one in self.plan.vpcs.values() for network in _old(one, "networks")}
-        gone = {port.id for one in self.plan.vpcs.values() for port in _old(one, "ports")}
-        drafts = []
-        for vpc, one in self.plan.vpcs.items():
-            for name, network in one.patch.networks.items():
-                if network is None:
-                    continue
-                vni = network.vni or 0
-                holder = None if vni in going else self.truth.vnis.get(vni)
-                if (holder or vnis.setdefault(vni, f"{vpc}/{name}")) != f"{vpc}/{name}":
-                    where = f"network {vnis[vni]}" if holder is None else f"a network of VPC {holder}"
-                    reason = f"{vni} is already the VNI of {where}"
-                    drafts.append(Draft("duplicate-vni", ("vpcs", vpc, "networks", name, "vni"), reason))
-            for name, port in one.patch.ports.items():
-                if port is None:
-                    continue
-                holder = None if port.id in gone else self.truth.port_ids.get(port.id)
-                if (holder or ids.setdefault(port.id, f"{vpc}/{name}")) != f"{vpc}/{name}":
-                    where = f"port {ids[port.id]}" if holder is None else f"a port of VPC {holder}"
-                    reason = f"{port.id} is already the id of {where}"
-                    drafts.append(Draft("duplicate-id", ("vpcs", vpc, "ports", name, "id"), reason))
+        """A VNI and a port's id belong to one object. Raises TakenError for what others have, else ModelError."""
+        drafts, holders = [], []
+        for kind, field, word, held in _CLAIMS:
+            had = {getattr(old, field) for one in self.plan.vpcs.values() for old in _old(one, kind)}
+            seen: dict[Hashable, Path] = {}
+            for vpc, one in self.plan.vpcs.items():
+                for name, body in getattr(one.patch, kind).items():
+                    if body is None:
+                        continue
+                    value, path = getattr(body, field), ("vpcs", vpc, kind, name)
+                    holder = None if value in had else held(self.truth).get(value)
+                    other = seen.setdefault(value, path) if holder is None else self._holder(kind, field, holder, value)
+                    if other != path:
+                        reason = f"{value} is already the {word} of {path_text(other)}"
+                        drafts.append(Draft(f"duplicate-{field}", (*path, field), reason))
+                        holders += [holder] if holder is not None else []
         if drafts:
-            raise ModelError([make_problem(draft, None) for draft in drafts])
+            problems = [make_problem(draft, None) for draft in drafts]
+            raise TakenError(problems, holders) if len(holders) == len(drafts) else ModelError(problems)
+
+    def _holder(self, kind: Kind, field: str, vpc: str, value: Hashable) -> Path:
+        """The path of the object of a VPC that has something to itself."""
+        objects: Mapping[str, object] = getattr(self.truth.vpcs[vpc].live, kind)
+        name = next(name for name, one in objects.items() if getattr(one, field) == value)
+        return ("vpcs", vpc, kind, name)
 
     def _check_hosts_unused(self) -> None:
         """Raises ConflictError (``in-use``) for a host that goes and still has ports."""
@@ -331,6 +330,11 @@ class _Planning:
                 raise InUseError(f"host {host}", tuple(f"vpcs.{vpc}" for vpc in users), None)
 
 
+_CLAIMS: tuple[tuple[Kind, str, str, Callable[[Truth], Mapping[Any, str]]], ...] = (
+    ("networks", "vni", "VNI", lambda truth: truth.vnis),
+    ("ports", "id", "id", lambda truth: truth.port_ids),
+)
+"""What an object has to itself in the whole site: kind, field, the word for it, and the VPCs that have which."""
 _SAME = {"family": "the same family's"}
 
 

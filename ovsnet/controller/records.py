@@ -8,14 +8,14 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, bindparam, delete, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from ovsnet.controller import schema
 from ovsnet.controller.history import AuditEntry, Backward, Revision, backward_of
-from ovsnet.controller.requests import KINDS, OBJECT_TYPES, Kind, Request
-from ovsnet.controller.store import Stale, encode
+from ovsnet.controller.requests import KINDS, OBJECT_TYPES, Kind, Object, Request
+from ovsnet.controller.store import Stale, Taken, encode
 from ovsnet.controller.truth import OwnedHost, Plan, Truth, VpcMeta, VpcPlan, VpcTruth, compact
-from ovsnet.model.types import Host, Underlay, VpcState
+from ovsnet.model.types import Host, Network, Port, Underlay, VpcState
 from ovsnet.transport.changes import PatchBody
 from ovsnet.transport.digest import digest_text
 
@@ -24,7 +24,10 @@ _BATCH = 2000
 
 
 def write_plan(connection: Connection, plan: Plan, request: Request, now: float, until: float) -> None:
-    """Everything that a plan changes. Raises Stale if a VPC has another revision by now."""
+    """Everything that a plan changes.
+
+    Raises Stale if a VPC has another revision by now, Taken if others have what an object claims for itself.
+    """
     _raise_revisions(connection, plan)
     for name, host in plan.hosts.items():
         connection.execute(delete(schema.hosts).where(schema.hosts.c.name == name))
@@ -35,8 +38,8 @@ def write_plan(connection: Connection, plan: Plan, request: Request, now: float,
         body, owner = plan.underlay
         connection.execute(delete(schema.underlay))
         connection.execute(schema.underlay.insert(), {"id": 1, "owner": owner, "body": encode(body)})
+    _write_objects(connection, plan.vpcs.values())
     for one in plan.vpcs.values():
-        _write_objects(connection, one)
         _write_history(connection, one, plan.tx, request.who, now)
         _write_resting(connection, one, until)
     write_audit(connection, AuditEntry(id=0, at=now, who=request.who, what=request.what, tx=plan.tx, **_DONE))
@@ -89,30 +92,61 @@ def _raise_revisions(connection: Connection, plan: Plan) -> None:
                 raise Stale([name])
 
 
-def _write_objects(connection: Connection, plan: VpcPlan) -> None:
-    if plan.deleted:
-        for gone in (schema.objects, schema.history, schema.outbox):
-            connection.execute(delete(gone).where(gone.c.vpc == plan.name))
-        return
-    going, coming = [], []
-    for kind in KINDS:
-        for name, body in getattr(plan.patch, kind).items():
-            if plan.old(kind, name) is not None:
-                going.append({"v": plan.name, "k": kind, "n": name})
-            if body is not None:
-                owner = _owner(plan, kind, name)
-                coming.append({"vpc": plan.name, "kind": kind, "name": name, "owner": owner, "body": encode(body)})
-    if going:
-        connection.execute(_DROP_OBJECT, going)
+def _write_objects(connection: Connection, plans: Iterable[VpcPlan]) -> None:
+    """First what goes, so that what it claimed may be claimed anew in the same transaction."""
+    coming: list[dict[str, Any]] = []
+    renamed: list[dict[str, Any]] = []
+    for plan in plans:
+        if plan.deleted:
+            for gone in (schema.objects, schema.history, schema.outbox):
+                connection.execute(delete(gone).where(gone.c.vpc == plan.name))
+            continue
+        going = []
+        for kind in KINDS:
+            for name, body in getattr(plan.patch, kind).items():
+                if plan.old(kind, name) is not None:
+                    going.append({"v": plan.name, "k": kind, "n": name})
+                if body is not None:
+                    coming.append(_row(plan, kind, name, body))
+        if going:
+            connection.execute(_DROP_OBJECT, going)
+        renamed += [
+            {"v": plan.name, "k": kind, "n": name, "o": _owner(plan, kind, name)}
+            for kind, name in plan.owners
+            if name not in getattr(plan.patch, kind)
+        ]
     if coming:
-        connection.execute(_ADD_OBJECT, coming)
-    renamed = [
-        {"v": plan.name, "k": kind, "n": name, "o": _owner(plan, kind, name)}
-        for kind, name in plan.owners
-        if name not in getattr(plan.patch, kind)
-    ]
+        _add_objects(connection, sorted(coming, key=lambda row: row["claim"] or ""))
     if renamed:
         connection.execute(_RENAME_OBJECT, renamed)
+
+
+def _row(plan: VpcPlan, kind: Kind, name: str, body: Object) -> dict[str, Any]:
+    claim = None
+    if isinstance(body, Network):
+        claim = f"vni:{body.vni}"
+    elif isinstance(body, Port):
+        claim = f"port:{body.id}"
+    owner = _owner(plan, kind, name)
+    return {"vpc": plan.name, "kind": kind, "name": name, "owner": owner, "body": encode(body), "claim": claim}
+
+
+def _add_objects(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    """The rows, in the order of claims, so that two controllers wait for each other and do not deadlock.
+
+    Raises Taken, also when they do all the same, since one gives away what the other takes.
+    """
+    try:
+        connection.execute(_ADD_OBJECT, rows)
+    except IntegrityError:
+        raise Taken from None
+    except DBAPIError as exc:
+        if getattr(exc.orig, "sqlstate", "") == _DEADLOCK:
+            raise Taken from None
+        raise
+
+
+_DEADLOCK = "40P01"  # PostgreSQL's deadlock_detected
 
 
 def _owner(plan: VpcPlan, kind: Kind, name: str) -> str | None:
@@ -203,6 +237,12 @@ def load_vpc(connection: Connection, truth: Truth, name: str) -> None:
         **parts,
     )
     truth.add(VpcTruth(state, msgspec.json.decode(row.meta, type=VpcMeta), owners, int(row.digest, 16)))
+
+
+def read_revisions(connection: Connection) -> dict[str, int]:
+    """The revisions of all VPCs."""
+    table = schema.vpcs
+    return {row.name: row.rev for row in connection.execute(select(table.c.name, table.c.rev).where(table.c.gone == 0))}
 
 
 def read_history(connection: Connection, vpc: str, limit: int) -> list[Revision]:

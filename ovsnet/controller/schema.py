@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table
 
-VERSION = 1
+VERSION = 2
 """The version of the tables. A store of a later one is refused; one of an earlier one is upgraded at the start."""
 
 metadata = MetaData()
@@ -53,8 +53,14 @@ objects = Table(
     Column("name", String(63), primary_key=True),
     Column("owner", String, nullable=True),
     Column("body", LargeBinary, nullable=False),
+    Column("claim", String(48), nullable=True),
+    Index("objects_claim", "claim", unique=True),
 )
-"""Networks, ports and endpoints; ``owner`` is null where it is the VPC's."""
+"""Networks, ports and endpoints; ``owner`` is null where it is the VPC's.
+
+``claim`` is what an object has to itself in the whole site, ``vni:NUMBER`` or ``port:ID``: of two controllers that
+give one away at the same time, one is refused by the index.
+"""
 
 history = Table(
     "history",

@@ -24,8 +24,9 @@ def plan_site(truth: Truth, request: Request, edits: Sequence[PutHost | PutUnder
         hosts |= {name: body for name, body in asked.items() if body is not None}
         drafts = Drafts([])
         checked = check_hosts(drafts, hosts)
-        if drafts.found:
-            raise ModelError([make_problem(draft, None) for draft in drafts.found])
+        wrong = [draft for draft in drafts.found if draft.path[1] in asked]  # the others were taken over already
+        if wrong:
+            raise ModelError([make_problem(draft, None) for draft in wrong])
         for name in asked:
             held, new = truth.hosts.get(name), checked.get(name)
             if held is None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from ovsnet.transport.messages import PortReport, ReportMessage, VpcReport
 
@@ -37,6 +37,14 @@ class HostStatus:
     misplaced: tuple[str, ...] = ()
 
 
+class Contact(NamedTuple):
+    """Whether a host is in contact: ``back``, ``lost``, or ``refused`` when it answers and cannot be told."""
+
+    host: str
+    state: Literal["back", "lost", "refused"]
+    reason: str = ""
+
+
 Wanted = Mapping[str, Mapping[str, int]]
 """What hosts should enforce: by host, by VPC, the least revision; 0: the host should hold it no more."""
 
@@ -57,9 +65,13 @@ class _PortWaiter:
 
 
 class Status:
-    """The hosts' status, and those that wait for it. Thread-safe; every method is quick."""
+    """The hosts' status, and those that wait for it. Thread-safe; every method is quick.
+
+    ``on_contact`` is called whenever that of a host changes, in the order of changes; it must only take note.
+    """
 
     def __init__(self) -> None:
+        self.on_contact: Callable[[Contact], object] = lambda _: None
         self._lock = threading.Lock()
         self._hosts: dict[str, HostStatus] = {}
         self._waiters: list[_Waiter] = []
@@ -76,16 +88,17 @@ class Status:
             elif (report.run, report.serial) != (host.run, host.serial + 1):
                 host.lost += 1
             host.run, host.serial = report.run, report.serial
-            host.heard, host.reason = time.monotonic(), ""
+            host.heard = time.monotonic()
+            self._contact(report.host, host, "")
             host.faults, host.misplaced = report.faults, report.misplaced
             _merge(host.vpcs, report.vpcs)
             _merge(host.ports, report.ports)
             self._settle(report.host, host)
 
-    def reachable(self, host: str, reason: str) -> None:
-        """Note whether a host is in contact: an empty ``reason``, or why it is not."""
+    def reachable(self, host: str, reason: str, *, refused: bool = False) -> None:
+        """Note whether a host is in contact: an empty ``reason``, or why it is not; ``refused``: it says so itself."""
         with self._lock:
-            self._hosts.setdefault(host, HostStatus()).reason = reason
+            self._contact(host, self._hosts.setdefault(host, HostStatus()), reason, refused=refused)
 
     def forget(self, hosts: Iterable[str]) -> None:
         """Drop hosts that are no more; nobody waits for them any longer."""
@@ -158,6 +171,11 @@ class Status:
             with self._lock:
                 self._ports = [one for one in self._ports if one is not waiter]
         return self.port(host, port) or PortReport(False, f"{host} has not reported it")
+
+    def _contact(self, name: str, host: HostStatus, reason: str, *, refused: bool = False) -> None:
+        if reason != host.reason:
+            host.reason = reason
+            self.on_contact(Contact(name, "refused" if refused else "lost" if reason else "back", reason))
 
     def _is_up(self, host: str, port: str) -> bool:
         found = self._hosts.get(host)

@@ -31,6 +31,10 @@ class Stale(Exception):
         self.vpcs = tuple(vpcs)
 
 
+class Taken(Exception):
+    """Others have what an object claims for itself (``schema.objects.c.claim``), or had it a moment ago."""
+
+
 class InDoubtError(StoreError):
     """The connection broke during the commit: the change may be in the store or not, until it can be asked."""
 
@@ -115,9 +119,10 @@ class Store:
     def _upgrade(self, steps: tuple[migrations.Step, ...]) -> None:
         with self.read() as connection:
             version = migrations.stored_version(connection)
-        if version == len(steps):
+        last = migrations.last_version(steps)
+        if version == last:
             return
-        if self.is_sqlite and 0 < version < len(steps):
+        if self.is_sqlite and 0 < version < last:
             self._backup(version)
         with self.write() as connection:
             migrations.upgrade(connection, version, steps)

@@ -69,7 +69,7 @@ def hosts_of(port: Port) -> Iterable[str]:
 class VpcTruth:
     """One VPC. ``live`` is its state, whose dictionaries change in place: read it under the truth's lock only."""
 
-    __slots__ = ("_snapshot", "counts", "index", "interested", "lists", "live", "meta", "owners", "total")
+    __slots__ = ("_head", "_snapshot", "counts", "index", "interested", "lists", "live", "meta", "owners", "total")
 
     def __init__(self, state: VpcState, meta: VpcMeta, owners: dict[ObjectKey, str], total: int | None = None) -> None:
         self.live = state
@@ -85,11 +85,14 @@ class VpcTruth:
                 self.counts[host] = self.counts.get(host, 0) + 1
         self.interested = frozenset(self.counts)
         self._snapshot: VpcState | None = None
+        self._head: Head | None = None
 
     @property
     def head(self) -> Head:
-        """Its revision and digest."""
-        return Head(self.live.revision, digest_text(self.total))
+        """Its revision and digest; made once for each revision, since every host is told it every few seconds."""
+        if self._head is None:
+            self._head = Head(self.live.revision, digest_text(self.total))
+        return self._head
 
     def owner_of(self, kind: Kind, name: str) -> str:
         """Whose an object is."""
@@ -105,7 +108,7 @@ class VpcTruth:
 
     def apply(self, plan: VpcPlan) -> None:
         """Become what a committed plan says; costs what the plan changes."""
-        self._snapshot = None
+        self._snapshot = self._head = None
         for kind in KINDS:
             self._apply_objects(kind, getattr(plan.patch, kind))
         for host, vtep in plan.patch.hosts.items():

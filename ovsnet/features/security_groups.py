@@ -18,6 +18,7 @@ from ovsnet.pipeline.template import (
     Action,
     Call,
     Commit,
+    Copy,
     FlowTemplate,
     Goto,
     Match,
@@ -27,11 +28,7 @@ from ovsnet.pipeline.template import (
     SetField,
     Track,
 )
-
-ALLOW, DROP, REJECT = 1, 2, 3
-"""Verdicts, as in the register."""
-LOGGED = 0x10
-"""Added to a verdict that is to be logged."""
+from ovsnet.pipeline.verdicts import ALLOW, ANSWER_LENGTH, DROP, LOG_LENGTH, LOG_METER, LOGGED, REJECT, REJECT_METER
 
 INGRESS, IPV6, ALONE, LATER, JUDGED = 0x01, 0x02, 0x04, 0x08, 0x80
 """Bits of ``way``: which direction's rules count; the family; the packet's own ports and protocol count, not the
@@ -70,6 +67,13 @@ _ENDS = (
 )
 
 
+_LOGS: tuple[tuple[str, tuple[Action, ...]], ...] = (("", ()), ("-logged", (Copy(LOG_METER, LOG_LENGTH),)))
+
+
+def _verdict(verdict: int, logged: str) -> Match:
+    return Match(f.VERDICT, verdict | LOGGED * bool(logged))
+
+
 def _end_templates(end: _End) -> Iterator[FlowTemplate]:
     judge = (Call(t.WAY), Goto(end.verdict))
     icmpv6 = (Match(f.ETH_TYPE, f.ETH_IPV6), Match(f.IP_PROTO, f.PROTO_ICMPV6))
@@ -87,11 +91,12 @@ def _end_templates(end: _End) -> Iterator[FlowTemplate]:
             f"{end.name}-track{suffix}", end.first, 100, (family,), (Track(f.ZONE, end.tracked),),
             "Ask the connection tracker, in the port's own zone.",
         )  # fmt: skip
-        yield _template(
-            f"{end.name}-allow-new{suffix}", end.verdict, 150,
-            (family, Match(f.VERDICT, ALLOW), _state(trk=True, new=True)), (Commit(f.ZONE), *end.onward),
-            "Allowed, and the first packet of a connection: remember it.",
-        )  # fmt: skip
+        for logged, copies in _LOGS:
+            yield _template(
+                f"{end.name}-allow-new{suffix}{logged}", end.verdict, 150,
+                (family, _verdict(ALLOW, logged), _state(trk=True, new=True)), (*copies, Commit(f.ZONE), *end.onward),
+                f"Allowed, and the first packet of a connection: remember it{' and tell' if logged else ''}.",
+            )  # fmt: skip
     yield _template(
         f"{end.name}-invalid", end.tracked, 200, (_state(trk=True, inv=True),), (),
         "The connection tracker calls it invalid: malformed, or out of its connection's window.",
@@ -100,14 +105,22 @@ def _end_templates(end: _End) -> Iterator[FlowTemplate]:
         f"{end.name}-judge", end.tracked, 100, (_state(trk=True),), judge,
         "The rules of the connection's own direction judge it.",
     )  # fmt: skip
-    yield _template(
-        f"{end.name}-allow-alone", end.verdict, 200, (Match(f.ZONE, 0), Match(f.VERDICT, ALLOW)), end.onward,
-        "Allowed by a stateless group.",
-    )  # fmt: skip
-    yield _template(f"{end.name}-allow", end.verdict, 100, (Match(f.VERDICT, ALLOW),), end.onward, "Allowed.")
-    yield _template(
-        f"{end.name}-drop", end.verdict, 100, (Match(f.VERDICT, DROP),), (), "A rule drops it.",
-    )  # fmt: skip
+    for logged, copies in _LOGS:
+        yield _template(
+            f"{end.name}-allow-alone{logged}", end.verdict, 200, (Match(f.ZONE, 0), _verdict(ALLOW, logged)),
+            (*copies, *end.onward), f"Allowed by a stateless group{', and told' if logged else ''}.",
+        )  # fmt: skip
+        yield _template(
+            f"{end.name}-allow{logged}", end.verdict, 100, (_verdict(ALLOW, logged),), end.onward, "Allowed.",
+        )  # fmt: skip
+        yield _template(
+            f"{end.name}-drop{logged}", end.verdict, 100, (_verdict(DROP, logged),), copies,
+            f"A rule drops it{', and it is told' if logged else ''}.",
+        )  # fmt: skip
+        yield _template(
+            f"{end.name}-reject{logged}", end.verdict, 100, (_verdict(REJECT, logged),), (Copy(REJECT_METER, ANSWER_LENGTH),),
+            f"A rule rejects it: the agent answers{' and tells' if logged else ''}.",
+        )  # fmt: skip
 
 
 _CLEAN = tuple(SetField(field, 0) for field in (f.VERDICT, f.RULE, *f.GROUPS, *f.SETS))

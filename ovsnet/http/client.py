@@ -15,6 +15,7 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 
 from ovsnet.errors import EXIT_UNAVAILABLE, UserError
+from ovsnet.transport.messages import HEADER, PROTOCOL
 
 
 class ServiceError(UserError):
@@ -85,7 +86,7 @@ class ServiceClient:
         self.address = str(address)
         self.timeout = timeout
         self.name = name
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._headers = {HEADER: str(PROTOCOL)} | ({"Authorization": f"Bearer {token}"} if token else {})
         self._context = context
         if self.address.startswith("https:") and context is None:
             self._context = ssl.create_default_context()

@@ -22,7 +22,8 @@ from litestar.types import HTTPScope
 
 from ovsnet.http import openapi
 from ovsnet.http.parameters import Parameter, if_match, parse_query
-from ovsnet.http.problems import MEDIA_TYPE, ProblemDocument, problem, problem_of
+from ovsnet.http.problems import MEDIA_TYPE, ProblemDocument, RequestError, problem, problem_of
+from ovsnet.transport.messages import HEADER, PROTOCOL
 
 log = logging.getLogger(__name__)
 S = TypeVar("S")
@@ -61,7 +62,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Endpoint(Generic[S]):
-    """One method of one path, ``/v1/vpcs/{vpc}``; ``problems`` are the statuses of its refusals."""
+    """One method of one path, ``/v1/vpcs/{vpc}``; ``problems`` are the statuses of its refusals.
+
+    ``unversioned``: it is the same in all versions of the protocol, so whoever calls gets an answer.
+    """
 
     method: str
     path: str
@@ -73,6 +77,7 @@ class Endpoint(Generic[S]):
     answers: tuple[Answer, ...] = ()
     problems: tuple[int, ...] = ()
     conditional: bool = False
+    unversioned: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,7 @@ class Api(Generic[S]):
         async def document(_: Call[S]) -> Reply:
             return reply(self.document())
 
-        shown = Endpoint("GET", "/openapi.json", "This API as an OpenAPI document.", document)
+        shown = Endpoint("GET", "/openapi.json", "This API as an OpenAPI document.", document, unversioned=True)
         return Litestar(
             route_handlers=[self._route(one, subject) for one in (*self.endpoints, shown)],
             exception_handlers={Exception: self._on_error, HTTPException: self._on_error},
@@ -163,6 +168,8 @@ class Api(Generic[S]):
 
     async def _call(self, endpoint: Endpoint[S], subject: S, request: Request[_ANY, _ANY, _ANY]) -> Call[S]:
         """Check a request against what its endpoint declares. Raises RequestError."""
+        if not endpoint.unversioned:
+            check_protocol(request.headers.get(HEADER))
         query = parse_query(request.query_params.multi_items(), endpoint.query)
         path = {name: self.places[name].value(text) for name, text in request.path_params.items()}
         return Call(
@@ -186,6 +193,13 @@ class Api(Generic[S]):
             document = self._errors(exc) or problem_of(exc) or _defect(exc)
         self.requests[request.method, document.status] += 1
         return refusal(document, headers)
+
+
+def check_protocol(text: str | None) -> None:
+    """Raises RequestError for a request that is written in a version of the protocol that is not known here."""
+    if text is not None and text.strip() != str(PROTOCOL):
+        message = f"{HEADER}: {text[:80]}: version {PROTOCOL} is spoken here. Use a client that speaks it"
+        raise RequestError(400, "unknown-protocol", message)
 
 
 def caller_of(scope: HTTPScope) -> str:

@@ -7,13 +7,15 @@ import fcntl
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from ovsnet.errors import UserError
+from ovsnet.log import subject_of
 
 SOCKET_MODE = 0o660
 MAX_SOCKET_PATH = 107
@@ -40,7 +42,11 @@ class Listener:
 
 
 class _JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object a line; ``always`` is in every one."""
+
+    def __init__(self, always: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._always = always
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as JSON."""
@@ -49,17 +55,19 @@ class _JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
+            **self._always,
+            **subject_of(record),
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return msgspec.json.encode(entry).decode()
 
 
-def log_to_stderr(*, json: bool) -> None:
-    """Log to standard error, as text or one JSON object a line."""
+def log_to_stderr(*, json: bool, host: str = "") -> None:
+    """Log to standard error, as text or one JSON object a line; ``host``: whose lines these are, if one host's."""
     handler = logging.StreamHandler()
     plain = logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
-    handler.setFormatter(_JsonFormatter() if json else plain)
+    handler.setFormatter(_JsonFormatter({"host": host} if host else {}) if json else plain)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 

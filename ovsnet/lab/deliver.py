@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from ovsnet.errors import EXIT_UNAVAILABLE, UserError
 from ovsnet.lab import control as controlling
 from ovsnet.lab import host as hosts
 from ovsnet.lab.converge import Progress, in_parallel
+from ovsnet.lab.patience import PATIENCE
 from ovsnet.lab.topology import ControlSpec, HostSpec, Topology, agent_url
 from ovsnet.model import Model
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from ovsnet.controller.client import ControllerClient
 
 _POLL = 0.05
-PATIENCE = float(os.environ.get("OVSNET_LAB_PATIENCE", "1"))
-"""How much slower than usual this machine may be: every wait of a lab is that many times as long."""
 _ANSWER = 30.0 * PATIENCE
 
 

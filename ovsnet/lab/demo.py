@@ -131,7 +131,11 @@ def _facts(lab: Lab, host: str) -> Facts:
     """What the host's agent knows of its switch."""
     with lab.agent(host) as client:
         seen = client.host()
-    return Facts({port["id"]: port["ofport"] for port in seen["ports"] if port["bound"]}, seen["tunnel_ofport"])
+    return Facts(
+        {port["id"]: port["ofport"] for port in seen["ports"] if port["bound"]},
+        seen["tunnel_ofport"],
+        zones={port["id"]: port["zone"] for port in seen["ports"] if port["zone"]},
+    )
 
 
 def clean_up(name: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from ovsnet.lab import management, netns
 from ovsnet.lab.daemon import Daemon
 from ovsnet.lab.ovs import OvsError, OvsInstance
+from ovsnet.lab.patience import PATIENCE
 from ovsnet.lab.topology import AGENT_PORT, HostSpec, WorkloadSpec
 
 INTEGRATION = "br-int"
@@ -76,7 +77,7 @@ def configure_vtep(host: HostSpec) -> None:
     netns.configure(host.netns, "br-phy", addresses=[f"{host.vtep}/0"], gateways=[everything])
 
 
-def warm(host: HostSpec, peers: Iterable[str], patience: float = 3.0) -> None:
+def warm(host: HostSpec, peers: Iterable[str], patience: float = 3.0 * PATIENCE) -> None:
     """Let the host resolve each other VTEP, and wait until its switch knows them (at most ``patience`` seconds).
 
     A user-space datapath drops the first frame to a neighbour it does not know. It learns them from the answers to the
@@ -188,12 +189,21 @@ def kill_agent(host: HostSpec, sig: int = signal.SIGKILL) -> None:
     agent_of(host).kill(sig)
 
 
-def power_off(host: HostSpec) -> None:
+_ROUNDS = 3
+"""How often processes are looked for to be ended: one that ends may just have started another."""
+
+
+def power_off(host: HostSpec, underlay: str) -> None:
     """Take the host's power: its processes end at once, and with its kernel go interfaces and flows. The disk stays.
 
-    On it are OVSDB's file and what the agent was told; sockets and process ids were in memory.
+    On it are OVSDB's file and what the agent was told; sockets and process ids were in memory. The other ends of the
+    host's links are removed here: the kernel ends a namespace when it gets round to it, which may take long.
     """
-    netns.end(netns.pids_in([host.netns]), signal.SIGKILL)
+    for _ in range(_ROUNDS):
+        netns.end(netns.pids_in([host.netns]), signal.SIGKILL)
+    netns.unplug(underlay, host.uplink)
+    if host.management is not None:
+        netns.unplug(underlay, host.management.link)
     netns.delete(host.netns)
     for path in Path(host.run_dir).iterdir():
         if path.suffix in {".pid", ".ctl", ".sock", ".mgmt", ".lab-pid", ".snoop"} or path.is_socket():

@@ -18,7 +18,6 @@ from ovsnet.lab import management, netns, record, removal
 from ovsnet.lab import workload as workloads
 from ovsnet.lab.converge import Progress, converge, refuse_foreign
 from ovsnet.lab.deliver import (
-    PATIENCE,
     LabError,
     await_agents,
     await_controller,
@@ -30,6 +29,7 @@ from ovsnet.lab.deliver import (
 )
 from ovsnet.lab.matrix import Matrix, Result
 from ovsnet.lab.ovs import OvsInstance
+from ovsnet.lab.patience import PATIENCE
 from ovsnet.lab.removal import down, require_root
 from ovsnet.lab.signals import ignoring_interrupts, interruptible, uninterruptible
 from ovsnet.lab.topology import (
@@ -124,8 +124,10 @@ class Lab:
             )
             _bring_or_undo(now, model, wanted, progress, new=before is None)
             made = cls(now)
-            missing = made.wait_enforced(_ENFORCE_WITHIN) if now.agents else []
-            made.warm()
+            missing: list[str] = []
+            if now.agents:  # a bare switch has no tunnel port, and without one it learns of no neighbour
+                missing = made.wait_enforced(_ENFORCE_WITHIN)
+                made.warm()
         if missing:
             raise LabError(f"lab {name} is up, but not all is in force: {'; '.join(missing[:5])}")
         return made
@@ -214,8 +216,10 @@ class Lab:
     def power_off(self, host: str) -> None:
         """Take a host's power: its processes and workloads end at once, flows are gone, the disk stays."""
         spec = self.host(host)
-        hosts.power_off(spec)
+        hosts.power_off(spec, self.topology.underlay)
         netns.end(netns.pids_in([workload.netns for workload in self._workloads_on(host)]), signal.SIGKILL)
+        for workload in self._workloads_on(host):
+            netns.unplug(workload.netns, workloads.INTERFACE)
 
     def power_on(self, host: str) -> None:
         """Start a host that is off, from its disk, with its agent; then its workloads are plugged in as they were."""

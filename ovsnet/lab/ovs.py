@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from ovsnet.errors import EXIT_UNAVAILABLE, UserError
+from ovsnet.lab.patience import PATIENCE
 
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 
@@ -87,7 +88,7 @@ class OvsInstance:
             "-vsyslog:off",
         ]
 
-    def run(self, *argv: str, check: bool = True, timeout: float = 60.0, stdin: bytes | None = None) -> str:
+    def run(self, *argv: str, check: bool = True, timeout: float = 60.0 * PATIENCE, stdin: bytes | None = None) -> str:
         """Run a command in the instance's namespace with its environment; returns its standard output."""
         prefix = ["ip", "netns", "exec", self.netns] if self.netns else []
         env = os.environ | {
@@ -102,7 +103,7 @@ class OvsInstance:
 
     def vsctl(self, *argv: str, check: bool = True) -> str:
         """``ovs-vsctl`` against this instance's database."""
-        return self.run("ovs-vsctl", f"--db={self.db_target}", "--timeout=20", *argv, check=check)
+        return self.run("ovs-vsctl", f"--db={self.db_target}", f"--timeout={20 * PATIENCE:.0f}", *argv, check=check)
 
     def ofctl(self, command: str, bridge: str, *argv: str, check: bool = True, stdin: bytes | None = None) -> str:
         """``ovs-ofctl -O OpenFlow14 COMMAND BRIDGE ...`` through the bridge's management socket."""

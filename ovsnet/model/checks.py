@@ -9,11 +9,13 @@ import re
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
 from ovsnet.errors import Path, path_text, shown
 from ovsnet.model.addresses import Cidr, ip_text, not_unicast, parse_cidr, parse_ip, unusable_range
+from ovsnet.model.fields import AGENT_PATTERN
 from ovsnet.model.nodes import Draft
 from ovsnet.model.structure import BAD
 from ovsnet.model.types import Host, Network, Subnet, Underlay
@@ -107,14 +109,32 @@ def check_vteps(drafts: Drafts, vteps: Mapping[str, tuple[str, Path]]) -> dict[s
 
 
 def check_hosts(drafts: Drafts, hosts: Mapping[str, Host]) -> dict[str, Host]:
-    """The hosts with canonical VTEP addresses."""
-    for name in hosts:
+    """The hosts with canonical VTEP addresses; ``invalid-agent``."""
+    for name, host in hosts.items():
         check_name(drafts, name, ("hosts", name))
+        fault = "" if host.agent in {None, BAD} else _agent_fault(host.agent or "")
+        if fault:
+            drafts.add("invalid-agent", ("hosts", name, "agent"), f"{shown(host.agent or '')} {fault}")
     good = check_vteps(drafts, {name: (host.vtep, ("hosts", name, "vtep")) for name, host in hosts.items()})
     return {
         name: msgspec.structs.replace(host, vtep=good[name]) if good.get(name, host.vtep) != host.vtep else host
         for name, host in hosts.items()
     }
+
+
+def _agent_fault(text: str) -> str:
+    """What is wrong with the place where an agent is called; empty if nothing is."""
+    if not re.fullmatch(AGENT_PATTERN, text) or not text.isprintable():
+        return "is neither https://ADDRESS:PORT nor unix:/PATH"
+    if text.startswith("unix:"):
+        return ""
+    try:
+        parts = urlsplit(text)
+        named, port = parts.hostname, parts.port
+    except ValueError as error:
+        return f"is no URL: {error}"
+    extra = parts.query or parts.fragment or parts.username is not None
+    return "" if named and port != 0 and not extra else "has no address and port in it, or more than that"
 
 
 def check_network(drafts: Drafts, path: Path, network: Network, vnis: dict[int, Path]) -> tuple[Network, NetworkView]:

@@ -16,12 +16,14 @@ from ovsnet.model.fields import RANGE_PATTERN
 from ovsnet.model.rules import (
     ICMP,
     ICMPV6,
+    MAX_GROUPS,
     MAX_PORT,
-    MAX_REMOTES,
+    MAX_RANGES,
     PORT_PROTOCOLS,
     PROTOCOLS,
     effective_groups,
     protocol_number,
+    range_name,
 )
 from ovsnet.model.structure import BAD
 from ovsnet.model.types import AddressGroup, Port, Remote, RemoteEndpoint, Rule, SecurityGroup
@@ -284,9 +286,12 @@ def list_faults(groups: tuple[str, ...], known: Groups) -> Iterator[Fault]:
 
 def _too_many(groups: Iterable[SecurityGroup]) -> Iterator[str]:
     """Why groups cannot be those of one port, as far as their rules' remotes go."""
-    remotes = [rule.remote for group in groups for rule in group.rules if rule.remote is not None]
-    named = {one.group for one in remotes if one.group is not None}
-    ranges = {one.address_group for one in remotes if one.address_group is not None}
-    for what, count in (("remote groups", len(named)), ("address groups", len(ranges))):
-        if count > MAX_REMOTES:
-            yield f"the rules name {count} different {what}, and {MAX_REMOTES} are the most"
+    rules = [rule for group in groups for rule in group.rules]
+    named = {rule.remote.group for rule in rules if rule.remote is not None} - {None}
+    ranges = {range_name(rule) for rule in rules} - {None}
+    for what, count, most in (
+        ("remote groups", len(named), MAX_GROUPS),
+        ("ranges and address groups", len(ranges), MAX_RANGES),
+    ):
+        if count > most:
+            yield f"the rules name {count} different {what}, and {most} are the most"

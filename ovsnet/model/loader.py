@@ -70,6 +70,30 @@ def load_assigned(paths: Paths, site: str | PathLike[str] | None = None, *, writ
     return model
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A model, the nodes of its text, and the ranks of its files as they were named."""
+
+    model: Model
+    root: Node
+    order: dict[str, int]
+
+
+def load_placed(paths: Paths, site: str | PathLike[str] | None = None) -> Placed:
+    """As :func:`load`, and complete: what is not assigned yet is what would be, and no lock file is written.
+
+    Raises as :func:`load`, and ModelError (``subnet-full``).
+    """
+    with collector_paused():
+        loading = _Loading(paths, site)
+        drafts: list[Draft] = []
+        model = Assignment(loading.model(), loading.lock, drafts).model(fresh=True)
+        root = loading.root()
+    if drafts:
+        raise model_error(drafts, root, loading.order)
+    return Placed(model, root, loading.order)
+
+
 class _Loading:
     """One reading of a model's files."""
 

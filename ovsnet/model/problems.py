@@ -167,6 +167,13 @@ _KINDS = (
         ("host", "state"),
     ),
     ProblemKind(
+        "invalid-agent",
+        "Not an address where an agent can be called",
+        "A controller calls a host's agent by https, or on a unix socket of its own machine.",
+        "Write https://ADDRESS:PORT (an IPv6 address in brackets) or unix:/PATH, or leave it out for the VTEP's own.",
+        ("host",),
+    ),
+    ProblemKind(
         "mixed-vtep-families",
         "Hosts of one VPC with an IPv4 and an IPv6 VTEP",
         "A tunnel has one address family, so hosts that hold ports of one VPC need VTEPs of one family.",
@@ -350,9 +357,9 @@ _KINDS = (
     ProblemKind(
         "too-many-remotes",
         "Rules that name too many groups",
-        "The rules of all groups of one port name at most 64 different remote groups, and at most 64 different address "
-        "groups.",
-        "Join some of them into one group, or name ranges.",
+        "The rules of all groups of one port name at most 64 different remote groups, and at most 96 different ranges "
+        "and address groups.",
+        "Join some of them into one group, or into one address group.",
         ("port", "security_group"),
     ),
     ProblemKind(

@@ -16,8 +16,11 @@ DEFAULT_GROUP = "default"
 BUILT_IN_DEFAULT = SecurityGroup(rules=(Rule(direction="ingress", remote=Remote(group=DEFAULT_GROUP)),))
 """The group ``default`` of a VPC that declares none: anything from its own members, and all egress."""
 
-MAX_REMOTES = 64
-"""How many different remote groups, and how many different address groups, the rules of one port may name."""
+MAX_GROUPS, MAX_RANGES = 64, 96
+"""How many different remote groups, and how many different ranges and address groups, rules of one port may name."""
+
+EVERYTHING = ("0.0.0.0/0", "::/0")
+"""Ranges that are no more than a family."""
 
 ICMP, ICMPV6 = 1, 58
 PORT_PROTOCOLS = frozenset({6, 17, 132})
@@ -121,6 +124,19 @@ def family(rule: Rule) -> Literal[4, 6] | None:
     if rule.remote is not None and rule.remote.cidr is not None:
         return 6 if ":" in rule.remote.cidr else 4
     return None
+
+
+def range_name(rule: Rule) -> str | None:
+    """What a rule's remote range is called: ``cidr:...``, or ``group:...`` for an address group.
+
+    ``None`` if it speaks of no range, or of all addresses of a family.
+    """
+    if rule.remote is None:
+        return None
+    if rule.remote.address_group is not None:
+        return f"group:{rule.remote.address_group}"
+    cidr = rule.remote.cidr
+    return None if cidr is None or cidr in EVERYTHING else f"cidr:{cidr}"
 
 
 def port_ranges(rule: Rule) -> tuple[tuple[int, int], ...]:

@@ -225,3 +225,22 @@ def convert_plain(raw: Any, cls: type[T]) -> T | None:
         return msgspec.convert(raw, cls)
     except (msgspec.ValidationError, RecursionError):
         return None
+
+
+def convert_known(raw: Any, cls: type[T]) -> T:
+    """Plain JSON values to ``cls``, without fields that only a later version knows. Raises msgspec.ValidationError."""
+    quick = convert_plain(raw, cls)
+    return msgspec.convert(_known(raw, inspect.type_info(cls)), cls) if quick is None else quick
+
+
+def _known(raw: Any, kind: inspect.Type) -> Any:
+    if isinstance(kind, inspect.UnionType) and raw is not None:
+        kind = next(one for one in kind.types if not isinstance(one, inspect.NoneType))
+    if isinstance(kind, inspect.StructType) and isinstance(raw, dict):
+        known = {one.encode_name: one.type for one in kind.fields}
+        return {key: _known(value, known[key]) for key, value in raw.items() if key in known}
+    if isinstance(kind, inspect.DictType) and isinstance(raw, dict):
+        return {key: _known(value, kind.value_type) for key, value in raw.items()}
+    if isinstance(kind, inspect.VarTupleType) and isinstance(raw, list):
+        return [_known(value, kind.item_type) for value in raw]
+    return raw

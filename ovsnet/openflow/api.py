@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from ovsnet.openflow.notices import Notice
+
 ALL_TABLES = 0xFF
 """OFPTT_ALL: every table."""
 
@@ -113,6 +115,18 @@ class SwitchPort(Protocol):
     ) -> list[bytes]:
         """The flows whose cookie is ``cookie`` under the mask: OFPMP_FLOW bodies, for ``dump.parse_flow_stats``."""
 
+    def multipart(self, kind: int, body: bytes = b"", timeout: float = 10.0) -> list[bytes]:
+        """The bodies of the answer to a multipart request (OpenFlow 1.4, 7.3.5)."""
+
+    def order(self, kind: int, bodies: Sequence[bytes], timeout: float = 10.0) -> None:
+        """Send messages of one kind that are answered only when they are refused, and wait for a barrier."""
+
+    def on_notice(self, callback: Callable[[Notice], None]) -> None:
+        """Answer what rules reject, and call ``callback(notice)`` for each packet whose rule says ``log``.
+
+        Until then, copies of packets come to nobody through this connection. The callback is called on a thread for it.
+        """
+
     def flush_zones(self, zones: Sequence[int], timeout: float = 60.0) -> None:
         """Have the connection tracker forget all connections of these zones (0-65535), and wait until it has."""
 
@@ -120,7 +134,10 @@ class SwitchPort(Protocol):
         """Tell apps beside ours that the switch now enforces these revisions, by VPC (EventEnforced)."""
 
     def counters(self) -> dict[str, int]:
-        """Counts since the start: connects, probes, replies to them, errors and messages dropped, by name."""
+        """Counts since the start: connects, probes, replies to them, errors and messages dropped, by name.
+
+        Of copies of packets: ``rejected`` (answered), ``logged``, ``suppressed`` (neither, to protect who is told).
+        """
 
     def stop(self) -> None:
         """Close the connection and end every thread (or process) of it. Harmless when called twice."""

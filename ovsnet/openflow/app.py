@@ -18,7 +18,10 @@ from ovsnet.openflow.connection import Connection, Session
 from ovsnet.openflow.datapath import SwitchDatapath
 from ovsnet.openflow.errors import SwitchError, SwitchTimeout
 from ovsnet.openflow.events import EventEnforced, EventSwitchConnected, EventSwitchDisconnected
+from ovsnet.openflow.notices import Notice, is_ours
+from ovsnet.openflow.responder import Responder
 from ovsnet.openflow.transactions import Transactions
+from ovsnet.pipeline.verdicts import CONTROLLER_ID
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -43,6 +46,7 @@ class OvsnetApp(OSKenApp):  # type: ignore[misc]
         self._transactions = Transactions(self._connection)
         self._publisher = publisher.Publisher(target, self._connection.counters)
         self._app_xids = wire.Xids(wire.Xids.APPS)
+        self._responder: Responder | None = None
         self._changed = threading.Condition()
         self._generation = 0
         self._datapath: SwitchDatapath | None = None
@@ -70,6 +74,8 @@ class OvsnetApp(OSKenApp):  # type: ignore[misc]
             self._stopped = True
         self._connection.stop()
         self._publisher.stop()
+        if self._responder is not None:
+            self._responder.stop()
         self._leave()
         super().stop()
 
@@ -83,6 +89,8 @@ class OvsnetApp(OSKenApp):  # type: ignore[misc]
             generation = self._generation
             self._datapath = datapath
             callbacks = list(self._connect_callbacks)
+            if self._responder is not None:
+                self._ask_for_copies(datapath)
             self._changed.notify_all()
         self._publisher.post(lambda: publisher.publish_up(datapath))
         self._post_event(EventSwitchConnected(self.target, datapath))
@@ -103,7 +111,9 @@ class OvsnetApp(OSKenApp):  # type: ignore[misc]
 
     def received(self, session: Session, kind: int, xid: int, raw: bytes) -> None:
         """A message came: an answer to us, or something that apps may want."""
-        datapath = self._datapath
+        datapath, responder = self._datapath, self._responder
+        if kind == wire.PACKET_IN and responder is not None and datapath is not None and is_ours(raw):
+            responder.received(datapath, raw)
         if kind == wire.ERROR:
             self._connection.counters["errors"] += 1
         if not self._transactions.received(kind, xid, raw) and datapath is not None:
@@ -188,6 +198,28 @@ class OvsnetApp(OSKenApp):  # type: ignore[misc]
     ) -> list[bytes]:
         """See SwitchPort."""
         return self._transactions.dump_flows(cookie, cookie_mask, table, timeout)
+
+    def multipart(self, kind: int, body: bytes = b"", timeout: float = 10.0) -> list[bytes]:
+        """See SwitchPort."""
+        return self._transactions.multipart(kind, body, timeout)
+
+    def order(self, kind: int, bodies: Sequence[bytes], timeout: float = 10.0) -> None:
+        """See SwitchPort."""
+        self._transactions.order(kind, bodies, timeout)
+
+    def on_notice(self, callback: Callable[[Notice], None]) -> None:
+        """See SwitchPort; there is one callback, the first.
+
+        From then on this connection gets the packet-ins of our flows only, and apps beside ours none of their own.
+        """
+        with self._changed:
+            if self._responder is None:
+                self._responder = Responder(self.target, self._connection.counters, callback)
+                if self._datapath is not None:
+                    self._ask_for_copies(self._datapath)
+
+    def _ask_for_copies(self, datapath: SwitchDatapath) -> None:
+        datapath.send(wire.set_controller_id(self._app_xids.take(), CONTROLLER_ID))
 
     def flush_zones(self, zones: Sequence[int], timeout: float = 60.0) -> None:
         """See SwitchPort."""

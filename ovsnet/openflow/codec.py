@@ -20,13 +20,14 @@ from os_ken.ofproto.nicira_ext import NX_CT_F_COMMIT, NX_CT_RECIRC_NONE
 from ovsnet.features import BY_COOKIE
 from ovsnet.model.numbers import ip_text, mac_text
 from ovsnet.openflow.dump import FlowEntry, canonical_match
-from ovsnet.openflow.osken import PARSER, PROTOCOL, ExtendedSetField, match_of, nxm_name
+from ovsnet.openflow.osken import PARSER, PROTOCOL, ExtendedSetField, ToController, match_of, nxm_name
 from ovsnet.pipeline.fields import Field, RegisterField
 from ovsnet.pipeline.template import (
     COOKIE_MASK,
     Action,
     Call,
     Commit,
+    Copy,
     FlowTemplate,
     Goto,
     Key,
@@ -37,6 +38,7 @@ from ovsnet.pipeline.template import (
     Track,
     Value,
 )
+from ovsnet.pipeline.verdicts import CONTROLLER_ID
 from ovsnet.plan import Actual, Plan, Stray
 
 OFP_VERSION = 5  # 1.4
@@ -140,6 +142,8 @@ def _action(action: Action, values: dict[str, int]) -> Any:
     if isinstance(action, Track | Commit):
         flags, table = (0, action.table.id) if isinstance(action, Track) else (NX_CT_F_COMMIT, NX_CT_RECIRC_NONE)
         return PARSER.NXActionCT(flags, action.zone.oxm, _span(action.zone), table, 0, [])
+    if isinstance(action, Copy):
+        return ToController(action.length, CONTROLLER_ID, action.meter)
     if isinstance(action, Call):
         return PARSER.NXActionResubmitTable(in_port=OFPP_IN_PORT16, table_id=action.table.id)
     if not isinstance(action, SetField):

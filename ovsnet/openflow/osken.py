@@ -6,6 +6,7 @@ import struct
 from typing import Any
 
 from os_ken.lib import type_desc
+from os_ken.lib.pack_utils import msg_pack_into
 from os_ken.ofproto import ofproto_v1_4, ofproto_v1_4_parser, oxm_fields
 from os_ken.ofproto.ofproto_protocol import ProtocolDesc
 
@@ -49,6 +50,27 @@ class ExtendedSetField(PARSER.OFPAction):  # type: ignore[misc]
         """Write the action at ``offset``, as os-ken's own actions do."""
         header = struct.pack("!HHHBB", self.type, self.len, 0x1000, self.number << 1, self.width)
         buf[offset:] = (header + self.value.to_bytes(self.width, "big")).ljust(self.len, b"\0")
+
+
+class ToController(PARSER.OFPAction):  # type: ignore[misc]
+    """NXAST_CONTROLLER2 with a meter, which os-ken's lacks (``controller(max_len=,id=,meter_id=)``).
+
+    A copy of the packet, of ``max_len`` bytes at most, goes to the connections that call themselves ``controller_id``,
+    as long as the meter allows it. The packet itself goes on either way.
+    """
+
+    cls_action_type = 0xFFFF  # OFPAT_EXPERIMENTER
+    cls_action_len = 40
+
+    def __init__(self, max_len: int, controller_id: int, meter_id: int) -> None:
+        super().__init__()
+        self.max_len, self.controller_id, self.meter_id = max_len, controller_id, meter_id
+
+    def serialize(self, buf: bytearray, offset: int) -> None:
+        """Write the action at ``offset``, its properties in the order in which a switch echoes them."""
+        header = struct.pack("!HHIH6x", self.type, self.len, 0x2320, 37)
+        properties = struct.pack("!HHHxxHHHxx", 0, 8, self.max_len, 1, 8, self.controller_id)
+        msg_pack_into("40s", buf, offset, header + properties + struct.pack("!HHI", 5, 8, self.meter_id))
 
 
 def nxm_name(oxm: str) -> str:

@@ -30,6 +30,7 @@ from ovsnet.openflow.api import ALL_TABLES, BundleResult, PayloadMaker, Refusal,
 from ovsnet.openflow.connection import parse_target
 from ovsnet.openflow.errors import SwitchDisconnected, SwitchError, SwitchTimeout
 from ovsnet.openflow.jobs import Jobs
+from ovsnet.openflow.notices import Notice
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -133,6 +134,7 @@ class SwitchProcess:
         self._stopping = False
         self._connect_callbacks: list[Callable[[int], None]] = []
         self._disconnect_callbacks: list[Callable[[str], None]] = []
+        self._notice_callback: Callable[[Notice], None] | None = None
         self._ids = itertools.count(1)
         self._bundle_xids = wire.Xids(wire.Xids.BUNDLES)
         self._bundle_ids = wire.Xids((1, wire.ANY))
@@ -203,6 +205,24 @@ class SwitchProcess:
     ) -> list[bytes]:
         """See SwitchPort."""
         return [bytes(self._ask(timeout, "dump", cookie, cookie_mask, table, timeout).payload)]
+
+    def multipart(self, kind: int, body: bytes = b"", timeout: float = 10.0) -> list[bytes]:
+        """See SwitchPort."""
+        bodies: list[bytes] = self._ask(timeout, "multipart", kind, body, timeout).value
+        return bodies
+
+    def order(self, kind: int, bodies: Sequence[bytes], timeout: float = 10.0) -> None:
+        """See SwitchPort."""
+        self._ask(timeout, "order", kind, list(bodies), timeout)
+
+    def on_notice(self, callback: Callable[[Notice], None]) -> None:
+        """See SwitchPort; the child answers by itself. There is one callback, the first."""
+        with self._changed:
+            if self._notice_callback is None:
+                self._notice_callback = callback
+            channel = self._channel
+        if channel is not None:
+            _want_notices(channel)
 
     def flush_zones(self, zones: Sequence[int], timeout: float = 60.0) -> None:
         """See SwitchPort."""
@@ -279,6 +299,9 @@ class SwitchProcess:
         with self._changed:
             self._child = child
             self._channel = None if self._stopping else channel
+            wanted = self._notice_callback is not None
+        if wanted:
+            _want_notices(channel)
         while not self._stopping and (frame := channel.read()) is not None:
             self._hear(*frame)
         channel.hang_up()
@@ -312,6 +335,9 @@ class SwitchProcess:
             self._down(rest[0])
         elif kind == "trouble":
             self._last_error = rest[0]
+        elif kind == "notice":
+            if self._notice_callback is not None:
+                self._post(self._notice_callback, msgspec.convert(rest[0], Notice))
         else:
             with self._changed:
                 call = self._calls.get(rest[0])
@@ -332,6 +358,11 @@ class SwitchProcess:
                     self._post(callback, reason)
 
 
+def _want_notices(channel: _Channel) -> None:
+    with contextlib.suppress(OSError):  # the child is gone; the next one is asked when it starts
+        channel.write(["notices", 0])
+
+
 def _spawn(theirs: socket.socket, target: str, timing: Timing) -> subprocess.Popen[bytes]:
     root = str(Path(__file__).parents[2])
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
@@ -350,7 +381,9 @@ def _spawn(theirs: socket.socket, target: str, timing: Timing) -> subprocess.Pop
 # ---- the child -------------------------------------------------------------------------------------------------------
 
 
-def _answer(app: OvsnetApp, what: str, arguments: list[Any], payload: bytearray) -> tuple[Any, bytes]:
+def _answer(
+    app: OvsnetApp, channel: _Channel, what: str, arguments: list[Any], payload: bytearray
+) -> tuple[Any, bytes]:
     """Do what the parent asks; the value and the bytes to answer with."""
     if what == "bundle":
         bundle_id, first_xid, count, timeout = arguments
@@ -360,6 +393,12 @@ def _answer(app: OvsnetApp, what: str, arguments: list[Any], payload: bytearray)
         return None, b"".join(app.dump_flows(*arguments))
     if what == "counters":
         return app.counters(), b""
+    if what == "multipart":
+        return app.multipart(*arguments), b""
+    if what == "order":
+        app.order(*arguments)
+    if what == "notices":
+        app.on_notice(lambda notice: _tell(channel, "notice", notice))
     if what == "barrier":
         app.barrier(*arguments)
     elif what == "flush":
@@ -372,7 +411,7 @@ def _answer(app: OvsnetApp, what: str, arguments: list[Any], payload: bytearray)
 def _handle(app: OvsnetApp, channel: _Channel, head: list[Any], payload: bytearray) -> None:
     what, number, *arguments = head
     try:
-        value, data = _answer(app, what, arguments, payload)
+        value, data = _answer(app, channel, what, arguments, payload)
         reply = ["done", number, value]
     except SwitchError as error:
         reply, data = ["failed", number, type(error).__name__, str(error)], b""
@@ -383,22 +422,26 @@ def _handle(app: OvsnetApp, channel: _Channel, head: list[Any], payload: bytearr
         channel.write(reply, data)
 
 
+def _tell(channel: _Channel, *head: Any) -> None:
+    with contextlib.suppress(OSError):  # the parent is gone, and reading tells us
+        channel.write(list(head))
+
+
 def serve(channel: _Channel, target: str, timing: Timing) -> None:
     """Run the app for ``target`` and answer the parent until it is gone."""
     from ovsnet.openflow.app import start_app
 
     app = start_app(target, timing=timing)
 
-    def tell(*head: str) -> None:
-        with contextlib.suppress(OSError):  # the parent is gone, and reading tells us
-            channel.write(list(head))
-
-    app.on_trouble(lambda reason: tell("trouble", reason))
-    app.on_connect(lambda _generation: tell("up"))
-    app.on_disconnect(lambda reason: tell("down", reason))
+    app.on_trouble(lambda reason: _tell(channel, "trouble", reason))
+    app.on_connect(lambda _generation: _tell(channel, "up"))
+    app.on_disconnect(lambda reason: _tell(channel, "down", reason))
     with concurrent.futures.ThreadPoolExecutor(4, "request") as pool:
         while (frame := channel.read()) is not None:
-            pool.submit(_handle, app, channel, *frame)
+            if frame[0][0] == "notices":  # at once, so that they come to whoever asks for a barrier after it
+                _handle(app, channel, *frame)
+            else:
+                pool.submit(_handle, app, channel, *frame)
         # Whatever still runs here serves a parent that is gone; the switch discards an open bundle with its connection.
         os._exit(0)
 

@@ -125,17 +125,33 @@ class Transactions:
                 kind, code, _ = flush.error
                 raise SwitchError(f"{self._connection.target}: flush of zone {zone} refused, type {kind}, code {code}")
 
-    def dump_flows(self, cookie: int, mask: int, table: int, timeout: float) -> list[bytes]:
-        """See SwitchPort.dump_flows."""
+    def multipart(self, kind: int, body: bytes, timeout: float, what: str = "a multipart request") -> list[bytes]:
+        """See SwitchPort.multipart; ``what`` it is in words, for errors."""
         xid = self._xid()
         with _Waits(self, xid) as (waiter,):
-            self._send(self._session(), wire.flow_stats_request(xid, table, cookie, mask))
-            waiter.wait(time.monotonic() + timeout, "a dump of the flows")
-        if waiter.error is not None:
-            raise SwitchError(
-                f"{self._connection.target}: dump refused, type {waiter.error[0]}, code {waiter.error[1]}"
-            )
+            self._send(self._session(), wire.multipart_request(xid, kind, body))
+            waiter.wait(time.monotonic() + timeout, what)
+        self._raise_for(waiter.error, what)
         return [raw[16:] for raw in waiter.replies]
+
+    def dump_flows(self, cookie: int, mask: int, table: int, timeout: float) -> list[bytes]:
+        """See SwitchPort.dump_flows."""
+        return self.multipart(wire.MP_FLOW, wire.flow_stats(table, cookie, mask), timeout, "a dump of the flows")
+
+    def order(self, kind: int, bodies: Sequence[bytes], timeout: float) -> None:
+        """See SwitchPort.order."""
+        xids = [self._xid() for _ in bodies]
+        barrier = self._xid()
+        with _Waits(self, *xids, barrier) as waiters:
+            messages = [wire.message(kind, xid, body) for xid, body in zip(xids, bodies, strict=True)]
+            self._send(self._session(), b"".join((*messages, wire.message(wire.BARRIER_REQUEST, barrier))))
+            waiters[-1].wait(time.monotonic() + timeout, "a barrier")
+        for waiter in waiters:
+            self._raise_for(waiter.error, f"a message of type {kind}")
+
+    def _raise_for(self, error: tuple[int, int, bytes] | None, what: str) -> None:
+        if error is not None:
+            raise SwitchError(f"{self._connection.target}: {what} was refused, type {error[0]}, code {error[1]}")
 
     def apply_bundle(self, make_payload: PayloadMaker, count: int, timeout: float) -> BundleResult:
         """See SwitchPort.apply_bundle."""

@@ -12,21 +12,22 @@ HELLO, ERROR, ECHO_REQUEST, ECHO_REPLY, EXPERIMENTER = 0, 1, 2, 3, 4
 FEATURES_REQUEST, FEATURES_REPLY, SET_CONFIG = 5, 6, 9
 OFPC_FRAG_NX_MATCH = 3
 PACKET_IN, FLOW_REMOVED, PORT_STATUS = 10, 11, 12
+METER_MOD = 29
 MULTIPART_REQUEST, MULTIPART_REPLY, BARRIER_REQUEST, BARRIER_REPLY = 18, 19, 20, 21
 BUNDLE_CONTROL = 33
 
-MP_FLOW, MP_PORT_DESC, MP_MORE = 1, 13, 1
+MP_FLOW, MP_METER, MP_METER_CONFIG, MP_PORT_DESC, MP_MORE = 1, 9, 10, 13, 1
 BUNDLE_OPEN, BUNDLE_CLOSE, BUNDLE_COMMIT, BUNDLE_DISCARD = 0, 2, 4, 6
 ORDERED_ATOMIC = 0x3
 ANY = 0xFFFFFFFF
 HELLO_FAILED = 0
-NICIRA, NXT_CT_FLUSH_ZONE = 0x00002320, 29
+NICIRA, NXT_SET_CONTROLLER_ID, NXT_CT_FLUSH_ZONE = 0x00002320, 20, 29
 
 _MULTIPART = struct.Struct("!HHxxxx")
 _FLOW_REQUEST = struct.Struct("!BxxxIIxxxxQQHHxxxx")
 _BUNDLE = struct.Struct("!IHH")
 _ERROR = struct.Struct("!HH")
-_FLUSH_ZONE = struct.Struct("!II6xH")
+_NICIRA_NUMBER = struct.Struct("!II6xH")  # the form of the experimenter messages below
 
 
 class Xids:
@@ -87,15 +88,24 @@ def set_config(xid: int) -> bytes:
     return message(SET_CONFIG, xid, struct.pack("!HH", OFPC_FRAG_NX_MATCH, 0xFFFF))
 
 
+def set_controller_id(xid: int, controller_id: int) -> bytes:
+    """NXT_SET_CONTROLLER_ID: this connection gets the packet-ins that are for ``controller_id``, and no others."""
+    return message(EXPERIMENTER, xid, _NICIRA_NUMBER.pack(NICIRA, NXT_SET_CONTROLLER_ID, controller_id))
+
+
+def multipart_request(xid: int, kind: int, body: bytes = b"") -> bytes:
+    """A multipart request in one message."""
+    return message(MULTIPART_REQUEST, xid, _MULTIPART.pack(kind, 0) + body)
+
+
 def port_desc_request(xid: int) -> bytes:
     """OFPMP_PORT_DESC for all ports."""
-    return message(MULTIPART_REQUEST, xid, _MULTIPART.pack(MP_PORT_DESC, 0))
+    return multipart_request(xid, MP_PORT_DESC)
 
 
-def flow_stats_request(xid: int, table: int, cookie: int, mask: int) -> bytes:
-    """OFPMP_FLOW for the flows of a table with this cookie under this mask."""
-    body = _FLOW_REQUEST.pack(table, ANY, ANY, cookie, mask, 1, 4)
-    return message(MULTIPART_REQUEST, xid, _MULTIPART.pack(MP_FLOW, 0) + body)
+def flow_stats(table: int, cookie: int, mask: int) -> bytes:
+    """The body of OFPMP_FLOW for the flows of a table with this cookie under this mask."""
+    return _FLOW_REQUEST.pack(table, ANY, ANY, cookie, mask, 1, 4)
 
 
 def bundle_control(xid: int, bundle_id: int, kind: int) -> bytes:
@@ -105,7 +115,7 @@ def bundle_control(xid: int, bundle_id: int, kind: int) -> bytes:
 
 def flush_zone(xid: int, zone: int) -> bytes:
     """NXT_CT_FLUSH_ZONE: forget the connections of a conntrack zone (Open vSwitch, nicira-ext.h, nx_zone_id)."""
-    return message(EXPERIMENTER, xid, _FLUSH_ZONE.pack(NICIRA, NXT_CT_FLUSH_ZONE, zone))
+    return message(EXPERIMENTER, xid, _NICIRA_NUMBER.pack(NICIRA, NXT_CT_FLUSH_ZONE, zone))
 
 
 def multipart_flags(raw: bytes) -> int:

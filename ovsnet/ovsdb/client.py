@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ovsnet.ovsdb import changes, plugs, zones
@@ -64,7 +65,7 @@ class Ovsdb:
         return None if tunnel is None else tunnel.ofport
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Have ``listener()`` called after each change of :attr:`state` or :attr:`connected`.
+        """Have ``listener()`` called after each change of :attr:`state`, its ``zones`` apart, or :attr:`connected`.
 
         It runs on the connection's thread and must only take note; a burst of updates makes one call.
         """
@@ -157,6 +158,11 @@ class Ovsdb:
         if not self._connected:
             log.info("connected to the OVSDB server at %s", self.target)
         elif state == self._state:
+            return
+        elif replace(state, zones=self._state.zones) == self._state:
+            with self._changed:
+                self._state = state
+                self._changed.notify_all()
             return
         self._publish(state, connected=True)
 

@@ -37,6 +37,8 @@ Change = Callable[[Mapping[str, Any], Any], T]
 It is called again when the transaction has to be retried, so it must derive what it does from the rows alone.
 """
 
+Note = Callable[[str, Any, "frozenset[str] | None"], None]
+
 
 class OvsdbError(Exception):
     """The database refused a transaction, did not answer in time, or is not connected."""
@@ -48,7 +50,7 @@ class _Replica(ovs_idl.Idl):  # type: ignore[misc]
     The library's own reconnection waits a second at least, and it does not probe unix sockets at all.
     """
 
-    def __init__(self, target: str, note: Callable[[str, Any], None]) -> None:
+    def __init__(self, target: str, note: Note) -> None:
         helper = ovs_idl.SchemaHelper(schema_json=schema_json())
         for table, columns in TABLES.items():
             helper.register_columns(table, list(columns))
@@ -57,8 +59,8 @@ class _Replica(ovs_idl.Idl):  # type: ignore[misc]
         self._seqno: int | None = None
 
     def notify(self, event: str, row: Any, updates: Any = None) -> None:
-        """Called by the library for each row that was created, changed or deleted."""
-        self._note(row._table.name, row.uuid)
+        """Called by the library for each row that was created, changed or deleted; ``updates``: what was before."""
+        self._note(row._table.name, row.uuid, None if updates is None else frozenset(updates._data))
 
     def cooperative_yield(self) -> None:
         """Let other threads run between the rows of a large update."""
@@ -166,8 +168,8 @@ class Link:
     """A connection to ``target`` that restores itself.
 
     ``on_rows(tables)`` is called with the replica's tables when the first copy is complete and after each batch of
-    changes; ``on_lost(reason)`` once when the connection goes; ``note(table, row uuid)`` for each changed row. All are
-    called on the link's thread and must be quick.
+    changes; ``on_lost(reason)`` once when the connection goes; ``note(table, row uuid, columns)`` for each row that was
+    created, changed (only then are there columns) or deleted. All are called on the link's thread and must be quick.
     """
 
     def __init__(
@@ -176,7 +178,7 @@ class Link:
         *,
         on_rows: Callable[[Mapping[str, Any]], None],
         on_lost: Callable[[str], None],
-        note: Callable[[str, Any], None],
+        note: Note,
     ) -> None:
         self.target = target
         self._on_rows, self._on_lost, self._note = on_rows, on_lost, note

@@ -69,20 +69,30 @@ class SwitchState:
 
 
 class StateView:
-    """Turns a replica's rows into :class:`SwitchState`, parsing again only the interfaces that changed."""
+    """Turns a replica's rows into :class:`SwitchState`, parsing again only the interfaces and maps that changed.
+
+    The library converts a map or a set as a whole whenever it is looked at: milliseconds for some hundred entries.
+    """
 
     def __init__(self, bridge: str) -> None:
         self.bridge = bridge
         self._parsed: dict[uuid.UUID, Interface] = {}
         self._members: list[uuid.UUID] = []
         self._stale_members = True
+        self._ids: dict[uuid.UUID, Mapping[str, str]] = {}  # of bridges
+        self._zones: ZoneRecord | None = None
 
-    def note(self, table: str, row: uuid.UUID) -> None:
-        """A row was created, changed or deleted."""
+    def note(self, table: str, row: uuid.UUID, columns: frozenset[str] | None = None) -> None:
+        """A row was created, changed or deleted; ``columns`` are those that changed, if it was there and still is."""
         if table == "Interface":
             self._parsed.pop(row, None)
-        elif table in {"Bridge", "Port"}:
+        elif table == "Port":
             self._stale_members = True
+        elif table == "Bridge":
+            self._stale_members |= columns is None or "ports" in columns
+            if columns is None or "external_ids" in columns:
+                self._ids.pop(row, None)
+                self._zones = None
 
     def build(self, tables: Mapping[str, Any]) -> SwitchState:
         """The state now; ``tables`` are the replica's tables by name."""
@@ -90,7 +100,11 @@ class StateView:
         if root is None:
             return SwitchState(self.bridge)
         bridges = list(root.bridges)
-        ours = next((row for row in bridges if row.name == self.bridge), None)
+        names = {row.uuid: row.name for row in bridges}
+        ours = next((row for row in bridges if names[row.uuid] == self.bridge), None)
+        self._ids = {row.uuid: self._ids.get(row.uuid) or row.external_ids for row in bridges}
+        if self._zones is None:
+            self._zones = read(self.bridge, {names[key]: ids for key, ids in self._ids.items()})
         if self._stale_members:
             rows = [] if ours is None else [interface for port in ours.ports for interface in port.interfaces]
             self._members = [row.uuid for row in rows]
@@ -111,8 +125,8 @@ class StateView:
             tunnel=next((interface for interface in interfaces if interface.mark == TUNNEL), None),
             interfaces=MappingProxyType(bound),
             conflicts=conflicts,
-            foreign_bridges=tuple(sorted(row.name for row in bridges if MARK not in row.external_ids)),
-            zones=read(self.bridge, {row.name: row.external_ids for row in bridges}),
+            foreign_bridges=tuple(sorted(names[key] for key, ids in self._ids.items() if MARK not in ids)),
+            zones=self._zones,
         )
 
     def _interfaces(self, rows: Any) -> list[Interface]:

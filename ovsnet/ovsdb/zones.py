@@ -75,11 +75,10 @@ def write(bridge_name: str, wanted: Mapping[str, Zone | None], last: int) -> Cal
         bridge = next((row for row in tables["Bridge"].rows.values() if row.name == bridge_name), None)
         if bridge is None:
             raise UserError(f"bridge {bridge_name} does not exist; conntrack zones are written down with it")
-        present = bridge.external_ids
         for key, value in keys.items():
-            if value is None and key in present:
+            if value is None:
                 bridge.delkey("external_ids", key)
-            elif value is not None and present.get(key) != value:
+            else:
                 bridge.setkey("external_ids", key, value)
 
     return change

@@ -7,7 +7,19 @@ from itertools import combinations
 
 from ovsnet.pipeline.fields import ETH_IPV4, ETH_IPV6, Field, RegisterField
 from ovsnet.pipeline.tables import Table
-from ovsnet.pipeline.template import Action, Call, Commit, FlowTemplate, Goto, Match, Move, Output, SetField, Track
+from ovsnet.pipeline.template import (
+    Action,
+    Call,
+    Commit,
+    Copy,
+    FlowTemplate,
+    Goto,
+    Match,
+    Move,
+    Output,
+    SetField,
+    Track,
+)
 
 REGISTER_BITS = 32
 
@@ -124,6 +136,8 @@ def _check_step(action: Action, table: Table, now: dict[str, int | str], where: 
         raise PipelineError(f"{where} calls {action.table.name}, which the table does not declare")
     if isinstance(action, Output) and not table.output:
         raise PipelineError(f"{where} sends a frame out, which the table does not declare")
+    if isinstance(action, Copy) and not table.copies:
+        raise PipelineError(f"{where} copies a frame to the agent, which the table does not declare")
     if isinstance(action, Track | Commit) and now.get("dl_type") not in (ETH_IPV4, ETH_IPV6):
         raise PipelineError(f"{where} tracks a connection without matching IPv4 or IPv6")
 

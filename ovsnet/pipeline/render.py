@@ -10,6 +10,7 @@ from ovsnet.pipeline.template import (
     Action,
     Call,
     Commit,
+    Copy,
     FlowTemplate,
     Goto,
     Match,
@@ -20,6 +21,7 @@ from ovsnet.pipeline.template import (
     Track,
     Value,
 )
+from ovsnet.pipeline.verdicts import CONTROLLER_ID
 
 _FRAGMENTS = {0: "no", 1: "first", 3: "later"}
 _SHORT = {("dl_type", ETH_ARP): "arp", ("dl_type", ETH_IPV4): "ip", ("dl_type", ETH_IPV6): "ipv6"}
@@ -110,21 +112,28 @@ def _term_value(term: Match, values: dict[str, int] | None) -> str:
 
 
 def _action_text(action: Action, values: dict[str, int] | None, *, names: bool) -> str:
-    if isinstance(action, Goto):
-        return f"goto:{action.table.name}" if names else f"goto_table:{action.table.id}"
     if isinstance(action, Output):
-        if action.port is None:
-            return "in_port"
-        if isinstance(action.port, RegisterField):
-            return f"output:{action.port.name if names else _nxm(action.port)}"
-        return f"output:{_plain(action.port, values)}"
+        return _output_text(action, values, names=names)
     if isinstance(action, Move):
         return _move_text(action, names=names)
+    if isinstance(action, SetField):
+        return _set_text(action, values, names=names)
+    if isinstance(action, Goto):
+        return f"goto:{action.table.name}" if names else f"goto_table:{action.table.id}"
     if isinstance(action, Call):
         return f"call:{action.table.name}" if names else f"resubmit(,{action.table.id})"
-    if isinstance(action, Track | Commit):
-        return _track_text(action, names=names)
-    return _set_text(action, values, names=names)
+    if isinstance(action, Copy):
+        owner = "" if names else f"id={CONTROLLER_ID},"
+        return f"controller(max_len={action.length},{owner}meter_id={action.meter})"
+    return _track_text(action, names=names)
+
+
+def _output_text(action: Output, values: dict[str, int] | None, *, names: bool) -> str:
+    if action.port is None:
+        return "in_port"
+    if isinstance(action.port, RegisterField):
+        return f"output:{action.port.name if names else _nxm(action.port)}"
+    return f"output:{_plain(action.port, values)}"
 
 
 def _move_text(action: Move, *, names: bool) -> str:

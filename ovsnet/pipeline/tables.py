@@ -17,8 +17,8 @@ class Table:
 
     ``features`` may put flows here; ``reads`` may be matched and ``writes`` set; ``next`` are the tables that a flow
     may go to, ``calls`` those that it may look up before it carries on here; ``output`` says whether frames leave the
-    switch here; ``miss`` is what befalls a frame that no flow matches: ``drop``, or the name of a table; ``missed``
-    says in a sentence what such a frame was.
+    switch here, ``copies`` whether the agent gets copies; ``miss`` is what befalls a frame that no flow matches:
+    ``drop``, or the name of a table; ``missed`` says in a sentence what such a frame was.
     """
 
     id: int
@@ -30,6 +30,7 @@ class Table:
     next: tuple[str, ...] = ()
     calls: tuple[str, ...] = ()
     output: bool = False
+    copies: bool = False
     miss: str = "drop"
     missed: str = ""
 
@@ -129,6 +130,7 @@ EGRESS_VERDICT = Table(
     features=("security_groups",),
     reads=(f.ETH_TYPE, f.CT_STATE, f.ZONE, f.VERDICT),
     next=("l2",),
+    copies=True,
     missed="No rule of the sending port's security groups allows it.",
 )
 L2 = Table(
@@ -184,6 +186,7 @@ INGRESS_VERDICT = Table(
     features=("security_groups",),
     reads=(f.ETH_TYPE, f.CT_STATE, f.ZONE, f.VERDICT),
     output=True,
+    copies=True,
     missed="No rule of the receiving port's security groups allows it.",
 )
 WAY = Table(

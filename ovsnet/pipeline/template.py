@@ -64,6 +64,14 @@ class Commit:
 
 
 @dataclass(frozen=True)
+class Copy:
+    """A copy of the packet for the agent, ``length`` bytes of it at most, if the meter lets it pass."""
+
+    meter: int
+    length: int
+
+
+@dataclass(frozen=True)
 class Call:
     """Look the packet up in a table and those after it, then carry on with the next action here."""
 
@@ -77,7 +85,7 @@ class Goto:
     table: Table
 
 
-Action = SetField | Move | Output | Track | Commit | Call | Goto
+Action = SetField | Move | Output | Track | Commit | Copy | Call | Goto
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import logging
 import random
 import socket
 import ssl
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -17,15 +18,29 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
+from ovsnet.log import about
 from ovsnet.transport.catchup import Head, lacks
+from ovsnet.transport.doubts import Doubts
 from ovsnet.transport.feed import Feed, HostMessage
-from ovsnet.transport.messages import MalformedError, ReportMessage, UnknownVersionError, decode
+from ovsnet.transport.messages import (
+    HEADER,
+    PROTOCOL,
+    MalformedError,
+    ReportMessage,
+    UnknownVersionError,
+    decode,
+    incompatible,
+)
 from ovsnet.transport.operations import begin_anew, withdraw_item
 
 log = logging.getLogger(__name__)
 
-CHECK_EVERY = 5.0
-"""Seconds between two looks at what a quiet host holds; a tenth more or less at random."""
+CHECK_EVERY = 4.0
+"""Seconds between two looks at what a host holds; a tenth more or less at random.
+
+A revision that the host was not told shows in its reports and is looked into at once; other contents at the same
+revision show here.
+"""
 BACKOFF = (0.2, 2.0)
 """Shortest and longest pause after a failure, in seconds; half of it at random."""
 CONNECT_WITHIN = 2.0
@@ -41,7 +56,13 @@ OUT_OF_STEP = frozenset({"revision-gap", "stale-revision", "unknown-vpc", "revis
 
 
 class RefusedError(Exception):
-    """A host refuses what it is told, or cannot take it."""
+    """A host refuses what it is told, or cannot take it, or speaks no version of the protocol that is known here."""
+
+
+class _Spoken(msgspec.Struct, frozen=True):
+    """What is needed of a host's answer about itself before anything else is said."""
+
+    protocols: tuple[int, ...] = ()
 
 
 @dataclass
@@ -62,7 +83,8 @@ class _Link:
     task: asyncio.Task[None] | None = None
     queue: deque[HostMessage] = field(default_factory=deque)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    told: dict[str, int] = field(default_factory=dict)
+    doubts: Doubts = field(default_factory=Doubts)
+    look_at: float = 0.0
     traffic: Traffic = field(default_factory=Traffic)
 
 
@@ -144,12 +166,14 @@ class Direct:
                     await self._serve(link, session)
             except (aiohttp.ClientError, OSError, TimeoutError, RefusedError, msgspec.MsgspecError) as exc:
                 link.traffic.failures += 1
-                self.feed.reachable(link.host, f"{exc}" or type(exc).__name__)
-                if not isinstance(exc, RefusedError) and link.told:
-                    link.told, pause = {}, shortest
+                refused = isinstance(exc, RefusedError)
+                self.feed.reachable(link.host, f"{exc}" or type(exc).__name__, refused=refused)
+                if not refused and link.doubts.told:
+                    pause = shortest
             except Exception:
-                log.exception("the link to host %s failed; it begins anew", link.host)
+                log.exception("the link to host %s failed; it begins anew", link.host, extra=about(host=link.host))
                 self.feed.reachable(link.host, "the link failed; the controller's log says why")
+            link.queue.clear()  # the next try begins with what the host lacks
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(longest, pause * 2)
 
@@ -162,12 +186,18 @@ class Direct:
         else:
             connector, base = aiohttp.TCPConnector(ssl=self.tls or True, socket_factory=_socket), link.address
         async with aiohttp.ClientSession(
-            base, connector=connector, timeout=timeout, read_bufsize=LONGEST_EVENT
+            base,
+            connector=connector,
+            timeout=timeout,
+            read_bufsize=LONGEST_EVENT,
+            headers={HEADER: str(PROTOCOL)},
         ) as session:
             yield session
 
     async def _serve(self, link: _Link, session: aiohttp.ClientSession) -> None:
         """Keep one host in step until something fails."""
+        link.doubts = Doubts()
+        await self._meet(link, session)
         listener = asyncio.ensure_future(self._listen(link, session))
         try:
             confirmed = False
@@ -185,18 +215,25 @@ class Direct:
             if not listener.cancelled():
                 listener.exception()  # the link's own failure is the one that is told
 
+    async def _meet(self, link: _Link, session: aiohttp.ClientSession) -> None:
+        """Raises RefusedError unless the host speaks this version of the protocol; nothing is told until then."""
+        async with session.get("/v1/host", server_hostname=link.host) as response:
+            body = await response.read()
+            if response.status != 200:
+                raise RefusedError(_reason(body, response.status))
+        if reason := incompatible(msgspec.json.decode(body, type=_Spoken).protocols):
+            raise RefusedError(reason)
+
     async def _next(self, link: _Link, listener: asyncio.Future[None]) -> bool:
         """Wait for something to tell; false when it is time to look at what the host holds."""
-        if not link.queue:
+        while not link.queue and (left := min(link.look_at, link.doubts.due or link.look_at) - time.monotonic()) > 0:
             link.wake.clear()
             waiting = asyncio.ensure_future(link.wake.wait())
             either: set[asyncio.Future[Any]] = {waiting, listener}
-            await asyncio.wait(
-                either,
-                timeout=CHECK_EVERY * random.uniform(0.9, 1.1),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
+            if listener.done():
+                break
         if listener.done():
             listener.result()
             raise aiohttp.ClientConnectionError("the stream of reports has ended")
@@ -204,28 +241,30 @@ class Direct:
 
     async def _catch_up(self, link: _Link, session: aiohttp.ClientSession) -> None:
         """Ask what the host holds and tell what it lacks."""
-        held = await self._held(link, session)
-        link.queue.clear()  # what is in there is part of the state that is asked for now
+        link.doubts.asking()
+        link.queue.clear()  # what is in there is part of what is wanted now; what comes later is told later
         wanted = self.feed.wanted(link.host)
+        held = await self._held(link, session)
         lacking = lacks(wanted, held)
-        if lacking.raised:
-            for vpc, above in lacking.raised.items():
-                await asyncio.to_thread(self.feed.raise_revision, vpc, above)
-            wanted = self.feed.wanted(link.host)
-        states = [state for vpc in lacking.put if vpc in wanted and (state := self.feed.state(vpc)) is not None]
+        for vpc, above in lacking.raised.items():
+            await asyncio.to_thread(self.feed.raise_revision, vpc, above)
+        concerned = self.feed.wanted(link.host) if lacking else wanted
+        states = [state for vpc in lacking.put if vpc in concerned and (state := self.feed.state(vpc)) is not None]
         items = [withdraw_item(vpc, held[vpc].revision) for vpc in lacking.withdraw]
         items += [item for state in states for item in begin_anew(state, held.get(state.name))]
+        told = {vpc: head.revision for vpc, head in wanted.items() if vpc not in lacking.put}
+        told |= {state.name: state.revision for state in states}
         if items:
             link.traffic.catch_ups += 1
-            revisions = {state.name: state.revision for state in states}
-            if not await self._post(link, session, [HostMessage("catch-up", tuple(items), revisions)]):
+            if not await self._post(link, session, [HostMessage("catch-up", tuple(items), told)]):
                 raise RefusedError("the host holds something else than it said")
-        link.told = {vpc: head.revision for vpc, head in wanted.items()}
+        link.doubts.agreed(told, time.monotonic())
+        link.look_at = time.monotonic() + CHECK_EVERY * random.uniform(0.9, 1.1)
         self.feed.reachable(link.host, "")
 
     async def _confirm(self, link: _Link, session: aiohttp.ClientSession) -> None:
         """Say that what the host holds now is so: one that was booted keeps its ports down until it hears that."""
-        body = msgspec.json.encode({"vpcs": list(link.told)})
+        body = msgspec.json.encode({"vpcs": list(link.doubts.told)})
         headers = {"Content-Type": "application/json"}
         path = "/v1/host/confirm"
         async with session.post(path, data=body, headers=headers, server_hostname=link.host) as response:
@@ -245,14 +284,15 @@ class Direct:
 
     async def _tell(self, link: _Link, session: aiohttp.ClientSession) -> bool:
         """Tell all that waits, in one request; false when the host turns out to be out of step."""
-        messages = [one for one in link.queue if any(link.told.get(v, -1) < r for v, r in one.revisions.items())]
+        told = link.doubts.told
+        messages = [one for one in link.queue if any(told.get(v, -1) < r for v, r in one.revisions.items())]
         link.queue.clear()
         if not messages:
             return True
         if not await self._post(link, session, messages):
             return False
         for message in messages:
-            link.told |= message.revisions
+            link.doubts.tell(message.items, message.revisions, time.monotonic())
         return True
 
     async def _post(self, link: _Link, session: aiohttp.ClientSession, messages: list[HostMessage]) -> bool:
@@ -285,12 +325,17 @@ class Direct:
         try:
             report: ReportMessage = decode(body, ReportMessage)
         except (MalformedError, UnknownVersionError) as exc:
-            log.warning("host %s: a report that is not understood: %s", link.host, exc)
+            log.warning("host %s: a report that is not understood: %s", link.host, exc, extra=about(host=link.host))
             return
         if report.host != link.host:
-            log.warning("host %s reports in the name of %s: ignored", link.host, report.host)
+            log.warning(
+                "host %s reports in the name of %s: ignored", link.host, report.host, extra=about(host=link.host)
+            )
             return
         self.feed.reported(report)
+        link.doubts.report(report.vpcs, time.monotonic(), full=report.full)
+        if link.doubts.due is not None:
+            link.wake.set()
 
 
 def _socket(info: Any) -> socket.socket:

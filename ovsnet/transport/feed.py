@@ -52,8 +52,8 @@ class Feed(Protocol):
     def reported(self, report: ReportMessage) -> None:
         """A host has said where it stands."""
 
-    def reachable(self, host: str, reason: str) -> None:
-        """Whether a host is in contact: an empty reason, or why it is not."""
+    def reachable(self, host: str, reason: str, *, refused: bool = False) -> None:
+        """Whether a host is in contact: an empty reason, or why it is not; ``refused``: it answers, and says no."""
 
 
 class Transport(Protocol):

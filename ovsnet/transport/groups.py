@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from ovsnet.model.group_checks import AddressGroups, Groups, list_faults
-from ovsnet.model.rules import DEFAULT_GROUP, effective_groups
+from ovsnet.model.rules import DEFAULT_GROUP, effective_groups, range_name
 from ovsnet.model.types import AddressGroup, Port, RemoteEndpoint, SecurityGroup
 
 Nic = Port | RemoteEndpoint
@@ -103,11 +103,7 @@ def needed(
 
 def _remotes_only(group: SecurityGroup) -> SecurityGroup:
     """The group with one rule for each other group that it names: what the check of a port's groups looks at."""
-    rules = {
-        (rule.remote.group, rule.remote.address_group): rule
-        for rule in group.rules
-        if rule.remote is not None and rule.remote.cidr is None
-    }
+    rules = {(rule.remote.group, range_name(rule)): rule for rule in group.rules if rule.remote is not None}
     return SecurityGroup(rules=tuple(rules.values()), stateful=group.stateful)
 
 

@@ -14,9 +14,22 @@ import msgspec
 PROTOCOL = 1
 """The version of these messages. A message in another one is ignored, counted and reported.
 
-Unknown fields of a message are ignored; unknown fields of a model object inside are refused, since whoever does not
-know a field cannot enforce it. So who learns a new field still speaks without it to those that do not.
+Unknown fields of a message, an answer or an event are ignored. Unknown fields of a request, or of a model object in
+whatever is told, are refused, since whoever does not know a field cannot enforce it. So who learns a new field still
+speaks without it to those that do not.
 """
+
+
+HEADER = "Ovsnet-Protocol"
+"""The HTTP header in which a request says which version it is written in; without it, it is this one."""
+
+
+def incompatible(spoken: tuple[int, ...]) -> str:
+    """Why one who speaks these versions cannot be spoken to; empty if it can."""
+    if PROTOCOL in spoken:
+        return ""
+    theirs = ", ".join(map(str, spoken)) or "none"
+    return f"no common version of the protocol: the host speaks {theirs}, this end {PROTOCOL}. Upgrade the older one"
 
 
 class Item(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -30,6 +43,10 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     vpc: str
     body: msgspec.Raw = msgspec.Raw()
     revision: int | None = None
+
+
+class RequestItem(Item, frozen=True, omit_defaults=True, kw_only=True, forbid_unknown_fields=True):
+    """An item of a request, which is answered: what is not understood is refused, rather than left out."""
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -10,14 +10,15 @@ import secrets
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import msgspec
 
+from ovsnet.log import about
 from ovsnet.model.types import VpcState
-from ovsnet.transport.bus import Bus, BusOptions, Incoming
+from ovsnet.transport.bus import Bus, BusOptions, Incoming, Outgoing
 from ovsnet.transport.catchup import Head, lacks
 from ovsnet.transport.chunks import PART, split
 from ovsnet.transport.feed import Feed, HostMessage
@@ -31,6 +32,7 @@ from ovsnet.transport.messages import (
     UnknownVersionError,
     decode,
     encode,
+    incompatible,
 )
 from ovsnet.transport.operations import begin_anew, put_item, withdraw_item
 from ovsnet.transport.subjects import ANY, CHANGE, CHUNK, HEADS, HELLO, PREFIX, REPORT, Subjects
@@ -41,6 +43,8 @@ HEADS_EVERY = 4.0
 """Seconds between two heads to one host; hosts may rely on 5."""
 HOSTS_PER_SECOND = 500
 """So many hosts may say hello in a second when all find something missing: this is what heads' ``spread`` says."""
+TOGETHER = 0.05
+"""Seconds of a round whose hosts are told their heads in one go: waking the connection costs more than they do."""
 SNAPSHOT_THREADS = 2
 """Hellos that are answered at a time."""
 INGEST_THREADS = 4
@@ -154,11 +158,16 @@ class Publisher:
         """Wait, at most ``timeout`` seconds, until the server has all that was published; whether it has."""
         return self.bus.flush(timeout)
 
-    def announce(self, host: str) -> bool:
-        """Tell a host what it should hold, now."""
+    def announce(self, *hosts: str) -> bool:
+        """Tell hosts what they should hold, now; false if one was not told."""
         spread = min(30.0, max(0.2, self._hosts / HOSTS_PER_SECOND))
-        body = self._heads.encode(self.feed.wanted(host), spread)
-        return self._put([(self.subjects.to_host(host, HEADS), body, None)], "heads")
+        heads: list[Outgoing] = [
+            (self.subjects.to_host(host, HEADS), self._heads.encode(self.feed.wanted(host), spread), None)
+            for host in hosts
+        ]
+        fit = [one for one in heads if len(one[1]) <= self.bus.max_body]
+        self._count("dropped", len(heads) - len(fit))
+        return self._put(fit, "heads") and len(fit) == len(heads)
 
     def faults(self) -> tuple[str, ...]:
         """Why nobody can be told at present, and who speaks other versions of the protocol."""
@@ -181,7 +190,7 @@ class Publisher:
         subject = self.subjects.to_host(host, frames.kind)
         return self._put([(subject, body, headers) for body, headers in frames.parts], f"{frames.kind}s")
 
-    def _put(self, messages: list[tuple[str, bytes, dict[str, str] | None]], kind: str) -> bool:
+    def _put(self, messages: Sequence[Outgoing], kind: str) -> bool:
         sent = self.bus.publish(messages)
         self._count(kind if sent else "dropped", len(messages))
         self._count(f"{kind}_bytes", sum(len(body) for _, body, _ in messages) if sent else 0)
@@ -207,15 +216,20 @@ class Publisher:
             decoded = decode(message.body, kind)
         except UnknownVersionError as exc:
             self._count("unknown_versions")
-            log.warning("host %s: %s", host, exc)
+            if kind is HelloMessage:
+                self._differs(host, (exc.version,))
+            else:
+                log.warning("host %s: %s", host, exc, extra=about(host=host))
         except MalformedError as exc:
             self._count("malformed")
-            log.warning("host %s: malformed message on %s: %s", host, message.subject, exc)
+            log.warning("host %s: malformed message on %s: %s", host, message.subject, exc, extra=about(host=host))
         else:
             if decoded.host == host:
                 return decoded
             self._count("malformed")
-            log.warning("host %s: a message that says it is from %s is ignored", host, decoded.host)
+            log.warning(
+                "host %s: a message that says it is from %s is ignored", host, decoded.host, extra=about(host=host)
+            )
         return None
 
     def _greeted(self, hello: HelloMessage) -> None:
@@ -239,10 +253,8 @@ class Publisher:
     def _answer_host(self, host: str) -> None:
         with self._lock:
             hello = self._hellos.pop(host)
-        if PROTOCOL not in hello.speaks:
-            if self.incompatible.get(host) != hello.speaks:
-                log.error("host %s speaks versions %s of the protocol, this end %s", host, hello.speaks, PROTOCOL)
-            self.incompatible[host] = hello.speaks
+        if incompatible(hello.speaks):
+            self._differs(host, hello.speaks)
             return
         self.incompatible.pop(host, None)
         items = tuple(answer_items(self.feed, hello, self._snapshots.item))
@@ -250,6 +262,11 @@ class Publisher:
         if self._send(host, self._frames(answer)):
             self._count("answers")
         self.announce(host)
+
+    def _differs(self, host: str, spoken: tuple[int, ...]) -> None:
+        """Nothing can be told to a host: it says hello in these versions of the protocol only."""
+        self.incompatible[host] = spoken
+        self._guarded(lambda: self.feed.reachable(host, incompatible(spoken), refused=True))
 
     def _reported(self, message: Incoming, host: str) -> None:
         report = self._decoded(message, host, ReportMessage)
@@ -285,11 +302,12 @@ class Publisher:
             if self._fresh.is_set():
                 self._fresh.clear()
                 every = min(every, max(0.1, len(hosts) / HOSTS_PER_SECOND))
-            for number, host in enumerate(hosts):
-                if self._interrupted(began + every * number / len(hosts)):
+            together = max(1, int(len(hosts) * TOGETHER / every))
+            for first in range(0, len(hosts), together):
+                if self._interrupted(began + every * first / len(hosts)):
                     break
                 if self.bus.connected:
-                    self._guarded(self.announce, host)
+                    self._guarded(self.announce, *hosts[first : first + together])
             else:
                 self._interrupted(began + max(0.01, every))
 

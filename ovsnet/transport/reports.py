@@ -42,30 +42,47 @@ class Picture:
     misplaced: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Difference:
+    """What may have changed from one picture to the next; ``None`` for what is gone. The rest is complete."""
+
+    vpcs: Mapping[str, VpcReport | None] = field(default_factory=dict)
+    ports: Mapping[str, PortReport | None] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
+    misplaced: tuple[str, ...] = ()
+
+
 class Reporter:
     """Numbers the reports of one host and remembers what was said last. One for each receiver; ``run`` is its own."""
 
     def __init__(self, host: str, run: str) -> None:
         self.host, self.run = host, run
         self.serial = 0
-        self._last = Picture()
+        self._vpcs: dict[str, VpcReport] = {}
+        self._ports: dict[str, PortReport] = {}
+        self._rest: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
-    def delta(self, now: Picture) -> list[ReportMessage]:
-        """What has changed since the last report: usually one message, none if nothing has."""
-        before, self._last = self._last, now
-        vpcs, ports = _changes(before.vpcs, now.vpcs), _changes(before.ports, now.ports)
-        if not vpcs and not ports and (before.faults, before.misplaced) == (now.faults, now.misplaced):
+    def delta(self, found: Difference) -> list[ReportMessage]:
+        """What of that has really changed since the last report: usually one message, none if nothing has.
+
+        It costs what the difference has, however much the host holds.
+        """
+        vpcs, ports = _news(self._vpcs, found.vpcs), _news(self._ports, found.ports)
+        rest = (found.faults, found.misplaced)
+        if not vpcs and not ports and rest == self._rest:
             return []
-        return list(self._messages(now, vpcs, ports, full=False))
+        self._rest = rest
+        return list(self._messages(found, vpcs, ports, full=False))
 
     def full(self, now: Picture) -> list[ReportMessage]:
         """All of it; with very many ports the first message is full and the others add to it."""
-        self._last = now
+        self._vpcs, self._ports = dict(now.vpcs), dict(now.ports)
+        self._rest = (now.faults, now.misplaced)
         return list(self._messages(now, now.vpcs, now.ports, full=True))
 
     def _messages(
         self,
-        now: Picture,
+        now: Picture | Difference,
         vpcs: Mapping[str, VpcReport | None],
         ports: Mapping[str, PortReport | None],
         *,
@@ -79,7 +96,7 @@ class Reporter:
 
     def _message(
         self,
-        now: Picture,
+        now: Picture | Difference,
         vpcs: dict[str, VpcReport | None],
         ports: dict[str, PortReport | None],
         *,
@@ -115,6 +132,22 @@ def _merged(before: Mapping[str, T], changes: Mapping[str, T | None]) -> dict[st
     return after | {name: value for name, value in changes.items() if value is not None}
 
 
+def difference(before: Picture, now: Picture) -> Difference:
+    """What leads from one picture to another, for those who keep whole pictures."""
+    return Difference(_changes(before.vpcs, now.vpcs), _changes(before.ports, now.ports), now.faults, now.misplaced)
+
+
 def _changes(before: Mapping[str, T], now: Mapping[str, T]) -> dict[str, T | None]:
     changes: dict[str, T | None] = {name: value for name, value in now.items() if before.get(name) != value}
     return changes | {name: None for name in before if name not in now}
+
+
+def _news(said: dict[str, T], found: Mapping[str, T | None]) -> dict[str, T | None]:
+    """What of the difference is not what was said last; it counts as said from now on."""
+    news = {name: value for name, value in found.items() if said.get(name) != value}
+    for name, value in news.items():
+        if value is None:
+            del said[name]
+        else:
+            said[name] = value
+    return news

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 import msgspec
 
@@ -317,7 +318,7 @@ def _is_narrow(patch: Patch, before: VpcState) -> bool:
     """Whether what is changed can be judged without the rest: networks and VTEPs stay, all VTEPs are of one family."""
     vteps = set(before.hosts.values()) | {vtep for vtep in patch.hosts.values() if vtep is not None}
     vteps |= {one.vtep for one in patch.endpoints.values() if one is not None}
-    vteps |= {one.vtep for one in list(before.endpoints.values())[:1]}
+    vteps |= {one.vtep for one in islice(before.endpoints.values(), 1)}
     stay = all(before.hosts.get(host, vtep) == vtep for host, vtep in patch.hosts.items())
     return (
         not patch.networks

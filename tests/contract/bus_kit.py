@@ -48,6 +48,15 @@ def make_directory(root: Path) -> Directory:
     return directory
 
 
+async def flush(client: Client) -> None:
+    """Return when the server has done all that the client asked of it.
+
+    The library's own ``flush`` alone has the server answer ahead of what the library has not written yet.
+    """
+    await client._flush_pending(force_flush=True)
+    await client.flush()
+
+
 class Peer:
     """A connection: what it heard, and what the server refused it."""
 
@@ -60,11 +69,11 @@ class Peer:
     async def listen(self, *subjects: str) -> None:
         for subject in subjects:
             self._subscriptions.append(await self.client.subscribe(subject))
-        await self.client.flush()
+        await flush(self.client)
 
     async def heard(self) -> list[tuple[str, bytes]]:
         """What arrived since last time: whatever the server had for this peer when this was called is there."""
-        await self.client.flush()
+        await flush(self.client)
         found = []
         for subscription in self._subscriptions:
             while subscription.pending_msgs:
@@ -75,7 +84,7 @@ class Peer:
     async def send(self, *subjects: str, data: bytes = b"x", reply: str = "") -> None:
         for subject in subjects:
             await self.client.publish(subject, data, reply=reply)
-        await self.client.flush()
+        await flush(self.client)
 
     def refused(self) -> set[tuple[str, str]]:
         """("publish" or "subscription", subject) of all that was refused; nats-py gives it in small letters."""

@@ -76,7 +76,7 @@ def flows(count: int, **options: int) -> list[bytes]:
     return [sample[:at] + struct.pack("!I", 0x0A000000 + n) + sample[at + 4 :] for n in range(count)]
 
 
-def until(condition: Callable[[], object], timeout: float = 5.0) -> float:
+def until(condition: Callable[[], object], timeout: float = 20.0) -> float:
     """Wait for a condition; returns the seconds it took, fails after ``timeout``."""
     start = time.monotonic()
     while not condition():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -13,10 +14,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from ovsnet.agent.enforce import METERED
 from ovsnet.agent.reconcile import Reconciler
 from ovsnet.facts import Facts
 from ovsnet.lab.ovs import OvsInstance
 from ovsnet.model import Network, Subnet, VpcState
+from ovsnet.openflow.meters import METERS
 from ovsnet.openflow.process import SwitchProcess
 from ovsnet.transport.changes import Patch, Put, Withdraw, patched
 from ovsnet.transport.view import Change
@@ -96,6 +99,41 @@ def test_burst_makes_few_bundles(loop: Reconciler) -> None:
         futures.append(loop.feed(Change((change,), {"shop": one})))
     assert futures[-1].result(10).enforced == {"shop": one.revision}
     assert loop.status.steps - steps < 100
+
+
+def test_flows_that_came_before_their_meter_are_added_again(ovs: OvsInstance, loop: Reconciler) -> None:
+    """Such a flow has no meter, whatever its action says."""
+    rows = [owned.row for owned in loop.compiler.desired if owned.row.template.table in METERED]
+    before = flows(ovs)
+    assert rows
+    assert {meter.id for meter in METERS} <= numbers_of_meters(ovs)
+    assert not loop.enforcer.lacks_meters()
+    ovs.ofctl("del-meter", "br-int", f"meter={METERS[0].id}")
+    assert loop.enforcer.lacks_meters()
+    actual = loop.call(loop.enforcer.read_with_meters).result(5)
+    assert set(rows).isdisjoint(actual.rows.values())
+    assert len(actual.rows) + len(rows) == len(before)
+    assert {meter.id for meter in METERS} <= numbers_of_meters(ovs)
+    assert len(loop.call(loop.enforcer.read_with_meters).result(5).rows) == len(before), "they are there in time now"
+
+
+def test_an_audit_finds_that_meters_are_gone(ovs: OvsInstance) -> None:
+    drift: list[str] = []
+    switch = SwitchProcess(ovs.mgmt_target("br-int"))
+    one = Reconciler("hv1", switch, audit_every=0.2, on_drift=drift.extend).start()
+    one.set_facts(Facts(tunnel_ofport=1))
+    try:
+        until(lambda: one.status.synced)
+        ovs.ofctl("del-meter", "br-int", f"meter={METERS[0].id}")
+        until(lambda: drift and one.status.synced and METERS[0].id in numbers_of_meters(ovs))
+        assert set(drift) == {"the meters are not ours"}
+    finally:
+        one.stop()
+        switch.stop()
+
+
+def numbers_of_meters(ovs: OvsInstance) -> set[int]:
+    return {int(number) for number in re.findall(r"meter=(\d+)", ovs.ofctl("dump-meters", "br-int"))}
 
 
 def test_nothing_is_touched_before_the_facts_are_known(ovs: OvsInstance) -> None:

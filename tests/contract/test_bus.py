@@ -18,6 +18,7 @@ import pytest
 
 from ovsnet.agent.subscriber import Subscriber
 from ovsnet.transport.bus import Bus, BusOptions, Incoming
+from ovsnet.transport.catchup import Head
 from ovsnet.transport.messages import PROTOCOL, HeadsMessage, ReportMessage, encode
 from ovsnet.transport.publisher import Publisher
 from tests.agent_kit import until
@@ -286,6 +287,23 @@ def test_heads_are_spread_over_the_time_and_come_often_enough() -> None:
         assert 80 <= len(second) <= 120
         tenths = [sum(start + 1 + n / 10 <= at < start + 1.1 + n / 10 for at in second) for n in range(10)]
         assert max(tenths) <= 30, f"not in one burst: {tenths}"
+
+
+def test_heads_that_are_too_long_for_the_bus_hinder_no_other_host(scene: Scene) -> None:
+    heard: list[str] = []
+    bus = Bus(BusOptions((scene.server.url,), "listener"))
+    bus.subscribe("ovsnet.host.*.in.heads", lambda message: heard.append(message.subject.split(".")[2]))
+    bus.start()
+    scene.stack.callback(bus.close)
+    until(lambda: bus.connected)
+    short = Head(1, "0" * 32)
+    wanted = {"a": {"shop": short}, "b": {f"vpc-{n}": short for n in range(25_000)}, "c": {"shop": short}}
+    scene.truth.wanted = wanted.__getitem__  # type: ignore[assignment]
+    assert scene.publisher.announce("a", "c")
+    assert not scene.publisher.announce("a", "b", "c")
+    until(lambda: heard.count("a") >= 2 and heard.count("c") >= 2)
+    assert "b" not in heard
+    assert scene.publisher.statistics()["dropped"] == 1
 
 
 def test_a_third_party_publishes_without_ovsnet(scene: Scene) -> None:

@@ -17,7 +17,7 @@ from ovsnet.errors import UserError
 from ovsnet.pki.authority import Directory, Request
 from ovsnet.pki.names import Authority, Kind
 from ovsnet.transport.subjects import Subjects, inbox_prefix
-from tests.contract.bus_kit import HERE, YEAR, Bus, make_directory, now
+from tests.contract.bus_kit import HERE, YEAR, Bus, flush, make_directory, now
 from tests.pki_kit import client_context
 
 SUBJECTS = (
@@ -87,7 +87,7 @@ async def attempts(bus: Bus, folder: str) -> tuple[set[str], set[str]]:
     peer = await bus.connect(folder)
     await peer.send(*SUBJECTS)
     await peer.listen(*SUBJECTS, *WILDCARDS)
-    await peer.client.flush()
+    await flush(peer.client)
     refused = peer.refused()
     await peer.client.close()
     publish = {one for one in SUBJECTS if ("publish", one.lower()) not in refused}
@@ -178,7 +178,7 @@ def test_a_client_is_answered_in_its_own_inbox(bus: Bus) -> None:
             await message.respond(b"revision 7")
 
         await controller.client.subscribe("ovsnet.ingest.>", cb=answer)
-        await controller.client.flush()
+        await flush(controller.client)
         assert (await client.client.request("ovsnet.ingest.billing", b"{}", timeout=5)).data == b"revision 7"
         assert await eavesdropper.heard() == []
 
@@ -191,7 +191,7 @@ def test_the_reply_subject_is_the_sender_s_choice(bus: Bus) -> None:
     async def scene() -> None:
         controller, client = await bus.connect("callers/controller"), await bus.connect("clients/billing")
         subscription = await controller.client.subscribe("ovsnet.ingest.>")
-        await controller.client.flush()
+        await flush(controller.client)
         await client.send("ovsnet.ingest.billing", reply="ovsnet.host.hv1.in.vpcs")
         message = await subscription.next_msg(timeout=5)
         assert message.reply == "ovsnet.host.hv1.in.vpcs"

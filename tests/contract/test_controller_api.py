@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import http.client
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from benchmarks.dissemination.agents import AgentApi
+from benchmarks.dissemination.holding import Tally
 from ovsnet.controller.client import ControllerClient
 from ovsnet.http.client import ServiceError
+from ovsnet.transport.messages import HEADER, PROTOCOL
+from tests.agent_kit import until
 from tests.controller_kit import controller
 
 WEB = {"subnets": [{"cidr": "10.1.0.0/24"}]}
@@ -233,3 +242,113 @@ def test_what_was_answered_survives_a_kill(tmp_path: Path) -> None:
         os.kill(int((tmp_path / "controller.pid").read_text()), signal.SIGKILL)
     with controller(tmp_path) as client:
         assert client.vpc("shop") == held
+
+
+LATER: dict[str, tuple[str, str, Any]] = {
+    "a model": ("POST", "/v1/apply", {"version": 1, "name": "m", "later": 1}),
+    "a VPC": ("PUT", "/v1/vpcs/shop", {"later": 1}),
+    "a host": ("PUT", "/v1/hosts/h1", {"vtep": "10.0.0.99", "later": 1}),
+    "the underlay": ("PUT", "/v1/underlay", {"mtu": 9000, "later": 1}),
+    "a batch's item": ("POST", "/v1/batch", [{"op": "delete", "vpc": "shop", "later": 1}]),
+    "a batch's change": ("POST", "/v1/batch", [{"op": "patch", "vpc": "shop", "body": {"later": 1}}]),
+    "a placement": ("POST", "/v1/placements", [{"port": "shop/a", "host": None, "later": 1}]),
+    "a workload": ("PUT", "/v1/workloads/vm", {"nics": [], "later": 1}),
+    "a port": ("PUT", "/v1/vpcs/shop/ports/a", {"network": "web", "later": 1}),
+    "prepare": ("POST", "/v1/vpcs/shop/ports/a/prepare", {"host": "h2", "later": 1}),
+    "rollback": ("POST", "/v1/vpcs/shop/rollback", {"revision": 1, "later": 1}),
+}
+"""Requests of a client of a later version: each with a field that this controller does not know."""
+
+
+@pytest.mark.parametrize("what", LATER)
+def test_what_it_does_not_know_in_a_request_is_refused(client: ControllerClient, what: str) -> None:
+    client.put("shop", "ports", "a", {"network": "web", "host": "h1"})
+    before = (client.vpcs(), client.hosts())
+    found = refused(lambda: client.call(*LATER[what]))
+    assert found.status == 422
+    assert "later" in str(found)
+    assert (client.vpcs(), client.hosts()) == before
+
+
+def test_a_request_in_a_version_that_it_does_not_speak_is_refused(client: ControllerClient) -> None:
+    later = {HEADER: str(PROTOCOL + 1)}
+    for method, path in (("GET", "/v1/vpcs"), ("DELETE", "/v1/vpcs/shop")):
+        found = refused(lambda method=method, path=path: client.call(method, path, headers=later))
+        assert (found.status, found.code) == (400, "unknown-protocol")
+    assert "shop" in client.vpcs()
+    assert client.call("GET", "/v1/vpcs", headers={HEADER: str(PROTOCOL)}) == client.vpcs()
+
+
+def test_log_lines_name_what_they_are_about(tmp_path: Path) -> None:
+    with controller(tmp_path, "--direct", "--log-json") as client:
+        client.put_host("h1", {"vtep": "10.0.0.1", "agent": f"unix:{tmp_path / 'nobody.sock'}"})
+        until(lambda: "out of contact" in (tmp_path / "log").read_text())
+    lines = [msgspec.json.decode(line) for line in (tmp_path / "log").read_text().splitlines()]
+    gone = [line for line in lines if "out of contact" in line["message"]]
+    assert {(line["host"], line["object"]) for line in gone} == {("h1", "hosts.h1")}
+    assert not any("host" in line or "vpc" in line for line in lines if "serving" in line["message"])
+
+
+def test_a_host_that_could_not_be_called_is_refused(client: ControllerClient) -> None:
+    before = client.hosts()
+    found = refused(lambda: client.put_host("h9", {"vtep": "10.0.0.9", "agent": "http://10.0.0.9"}))
+    assert found.status == 422
+    assert [(one["code"], one["path"]) for one in found.problem["problems"]] == [("invalid-agent", "hosts.h9.agent")]
+    assert client.hosts() == before
+
+
+def test_contact_with_a_host_is_an_event(tmp_path: Path) -> None:
+    """Nobody there, one that speaks the next version only, one of today's, and nobody again."""
+    with controller(tmp_path, "--direct") as client:
+        since = client_serial(client)
+        client.put_host("h1", {"vtep": "10.0.0.1", "agent": f"unix:{tmp_path / 'h1.sock'}"})
+        events = (data for _, kind, data in ControllerClient(client.address).follow(since) if kind == "host")
+        assert next(events)["state"] == "lost"
+        asyncio.run(_live_and_die(tmp_path / "h1.sock", events))
+
+
+async def _live_and_die(path: Path, events: Iterator[Any]) -> None:
+    """Be h1 for a while."""
+
+    async def told() -> tuple[str, str]:
+        event = await asyncio.wait_for(asyncio.to_thread(lambda: next(events)), 10)
+        assert event["host"] == "h1"
+        return event["state"], event["reason"]
+
+    api = AgentApi("h1", Tally())
+    api.protocols = (PROTOCOL + 1,)
+    server = await api.serve(path)
+    state, reason = await told()
+    assert (state, "no common version" in reason) == ("refused", True)
+    api.protocols = (PROTOCOL,)
+    assert await told() == ("back", "")
+    server.close()
+    for stream in api.streams:
+        stream.close()
+    state, reason = await told()
+    assert state == "lost"
+    assert reason
+
+
+def client_serial(client: ControllerClient) -> int:
+    """The serial of the last event."""
+    with contextlib.closing(http.client.HTTPConnection("localhost")) as connection:
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(client.address)
+        connection.request("GET", "/v1/events")
+        return int(connection.getresponse().readline().split()[-1])
+
+
+def test_two_controllers_on_one_store(tmp_path: Path) -> None:
+    """What the other one has taken is a conflict, which names who has it."""
+    first, second = tmp_path / "one", tmp_path / "two"
+    first.mkdir()
+    second.mkdir()
+    (second / "c.db").symlink_to(first / "c.db")
+    with controller(first) as one, controller(second) as two:
+        one.put("shop", "networks", "web", {**WEB, "vni": 5001})
+        found = refused(lambda: two.put("bank", "networks", "web", {**WEB, "vni": 5001}))
+        assert (found.status, found.code) == (409, "taken")
+        assert "5001 is already the VNI of vpcs.shop.networks.web" in str(found)
+        assert [one["path"] for one in found.problem["problems"]] == ["vpcs.bank.networks.web.vni"]
+        assert two.put("bank", "networks", "web", WEB)["assigned"]["networks"] == {"bank/web": 10000}

@@ -13,6 +13,7 @@ import pytest
 
 from ovsnet.controller.client import ControllerClient
 from ovsnet.transport.subjects import inbox_prefix
+from tests.contract.bus_kit import flush
 from tests.contract.nats_kit import NatsServer
 from tests.controller_kit import controller
 
@@ -105,7 +106,7 @@ def test_what_is_committed_while_the_bus_is_away_is_published_when_it_is_back(
 
         client = await nats.connect(server.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
         await client.subscribe("ovsnet.host.hv1.in.>", cb=heard)
-        await client.flush()
+        await flush(client)
         server.kill()
         site.put("shop", "ports", "a", {"network": "web", "host": "hv1"})
         site.put("shop", "ports", "b", {"network": "web", "host": "hv1"})

@@ -21,6 +21,8 @@ from ovsnet.openflow import SwitchDisconnected, SwitchTimeout, Timing
 from ovsnet.openflow.app import OvsnetApp, start_app
 from ovsnet.openflow.dump import parse_flow_stats
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def switch() -> Iterator[OvsInstance]:

@@ -92,6 +92,7 @@ def spin(seconds: float) -> None:
         sum(range(1000))
 
 
+@pytest.mark.alone
 def test_the_connection_lives_while_the_parent_is_busy(port: SwitchProcess) -> None:
     before = port.counters()
     slowest = [0.0]
@@ -116,6 +117,7 @@ def test_the_connection_lives_while_the_parent_is_busy(port: SwitchProcess) -> N
     assert after["connects"] == 1
 
 
+@pytest.mark.alone
 def test_a_frozen_parent_costs_no_connection(switch: OvsInstance) -> None:
     """The parent's interpreter does not run at all for a while; its child's connection must not notice."""
     code = (

@@ -175,6 +175,7 @@ def test_interface_in_error_is_not_bound(ovs: OvsInstance, db: Ovsdb) -> None:
     assert db.interfaces()["id-1"].ofport is None
 
 
+@pytest.mark.alone
 def test_stopped_server_is_noticed_within_a_second_and_found_again(ovs: OvsInstance, db: Ovsdb) -> None:
     db.ensure_bridge("netdev")
     pid = ovs.ovsdb_pid
@@ -192,6 +193,7 @@ def test_stopped_server_is_noticed_within_a_second_and_found_again(ovs: OvsInsta
     assert "vxlan0" in ovs.vsctl("list-ports", "br-int")
 
 
+@pytest.mark.alone
 def test_killed_server_is_noticed_at_once_and_changes_meanwhile_are_seen(ovs: OvsInstance, db: Ovsdb) -> None:
     db.ensure_bridge("netdev")
     plug(ovs, "p1", "id-1")

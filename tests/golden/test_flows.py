@@ -12,7 +12,7 @@ import pytest
 
 import ovsnet
 from ovsnet.compiler import compile_states
-from ovsnet.desired import Desired
+from ovsnet.desired import HOST, Desired
 from ovsnet.facts import Facts
 from ovsnet.model import canonical_state, decode_state
 
@@ -26,6 +26,8 @@ CASES = [
     ("migration", "hv1"),
     ("migration", "hv2"),
     ("migration", "hv3"),
+    ("shop", "hv1"),
+    ("shop", "hv2"),
 ]
 
 
@@ -34,9 +36,10 @@ def compiled(example: str, host: str) -> str:
 
 
 def listed(desired: Desired) -> str:
+    """All flows but those that are the same on every host."""
     flows = sorted(
-        desired,
-        key=lambda f: (f.row.template.table.id, str(f.subject), -f.row.template.priority, ovsnet.flow_text(f.row)),
+        (flow for flow in desired if flow.row.values or flow.subject != HOST),
+        key=lambda f: (f.row.template.table.id, str(f.subject), -f.row.priority, ovsnet.flow_text(f.row)),
     )
     return "".join(f"{f.subject} | {f.row.template.name} | {ovsnet.flow_text(f.row)}\n" for f in flows)
 
@@ -51,6 +54,15 @@ def test_flows_to_an_endpoint() -> None:
     state = canonical_state(decode_state((HERE / "endpoints.state.json").read_bytes()))
     facts = Facts.assumed(port.id for port in state.ports.values())
     held(HERE / "endpoints.hv1.txt", listed(compile_states([state], "hv1", facts)))
+
+
+def test_flows_of_every_host() -> None:
+    """What a host has that holds nothing yet."""
+    flows = sorted(compile_states([], "hv1", Facts()), key=lambda f: (f.row.template.table.id, -f.row.priority))
+    held(
+        HERE / "every-host.txt",
+        "".join(f"{f.subject} | {f.row.template.name} | {ovsnet.flow_text(f.row)}\n" for f in flows),
+    )
 
 
 def held(golden: Path, text: str) -> None:

@@ -197,6 +197,10 @@ def test_memory_store_and_followers_agree_whatever_is_called(calls: Any) -> None
                 after = {name: core.state(name) for name in core.read(lambda truth: list(truth.vpcs))}
                 assert after == before
             else:
+                heads = core.read(lambda truth: {name: vpc.head for name, vpc in truth.vpcs.items()})
+                assert {name: head.revision for name, head in heads.items()} == {
+                    name: one.revision for name, one in follower.states.items()
+                }
                 again = change(core, *edits, owner=owner, adopt=adopt) if _repeats(edits) else None
                 assert again is None or not again
         assert core.read(lambda truth: {name: vpc.snapshot() for name, vpc in truth.vpcs.items()}) == follower.states

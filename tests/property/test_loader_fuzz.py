@@ -8,17 +8,20 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ovsnet.model import Lock, Model, ModelError, assign, check_state, check_states, decode_state, load, vpc_states
 from ovsnet.model.lock import lock_text, read_lock
 from ovsnet.model.problems import PROBLEMS
+from tests.unit.test_model_groups import SHOP
 
 EXAMPLES = sorted(Path(__file__).parents[2].glob("examples/models/*.yaml"))
-TEXTS = [path.read_bytes() for path in EXAMPLES if path.stem != "twenty-hosts"]
+TEXTS = [*(path.read_bytes() for path in EXAMPLES if path.stem != "twenty-hosts"), SHOP.encode()]
 PLAIN: list[Any] = [
-    msgspec.to_builtins(load(path)) | {"version": 1} for path in EXAMPLES if path.stem != "twenty-hosts"
+    *(msgspec.to_builtins(load(path)) | {"version": 1} for path in EXAMPLES if path.stem != "twenty-hosts"),
+    yaml.safe_load(SHOP),
 ]
 FUZZ = settings(
     max_examples=200,

@@ -17,6 +17,7 @@ from ovsnet.lab.lab import Lab, down
 from ovsnet.lab.topology import Transport
 from ovsnet.model import Lock, assign, load
 from ovsnet.model.types import Host, Model, Network, Port, Subnet, Vpc
+from tests.conftest import FIGURE
 from tests.system.evidence import evidence, labs_of
 from tests.system.faults import World
 from tests.system.faults import cloud as cloud_of_three
@@ -53,20 +54,12 @@ def loaded(text: str) -> Model:
 
 
 Measured = Callable[[str], None]
-_figures: list[str] = []
 
 
 @pytest.fixture
-def measured(request: pytest.FixtureRequest) -> Measured:
+def measured(record_property: Callable[[str, object], None]) -> Measured:
     """Takes a line with figures, which the run's summary prints."""
-    return lambda line: _figures.append(f"{request.node.name}: {line}")
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _figures:
-        terminalreporter.section("measured")
-        for line in _figures:
-            terminalreporter.write_line(line)
+    return lambda line: record_property(FIGURE, line)
 
 
 @contextlib.contextmanager

@@ -18,9 +18,10 @@ import msgspec
 
 from ovsnet.agent.client import AgentError, AgentUnreachable
 from ovsnet.lab import control
-from ovsnet.lab.deliver import PATIENCE, reachable
+from ovsnet.lab.deliver import reachable
 from ovsnet.lab.host import INTEGRATION
 from ovsnet.lab.lab import Lab
+from ovsnet.lab.patience import PATIENCE
 from ovsnet.model import Host, Model, Network, Port, Subnet, Vpc, VpcState, port_id
 from ovsnet.transport.digest import digest_text, state_sum
 from tests.agent_kit import until

@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from ovsnet.agent.client import AgentError
+from ovsnet.agent.client import AgentClient, AgentError
 from ovsnet.model import Network, Subnet, VpcState
+from ovsnet.transport.messages import HEADER, PROTOCOL
 from tests.agent_kit import HOSTS, AgentHost, port, state, until
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
@@ -183,7 +184,7 @@ def test_dry_run_says_what_would_change_and_changes_nothing(host: AgentHost) -> 
     until(lambda: host.client.port("shop", "p1")["enforced"])
     before = host.flows()
     answer = host.client.put(state(revision=2, remote=3), dry_run=True)
-    assert answer["counts"] == {"added": 3, "changed": 0, "removed": 0}
+    assert answer["counts"] == {"added": 4, "changed": 0, "removed": 0}
     assert any("vpcs.shop.ports.p4" in line for line in answer["added"])
     moved = {"previous": 1, "revision": 2, "hosts": {"hv2": "10.0.0.99"}}
     assert host.client.patch("shop", moved, dry_run=True)["counts"] == {"added": 0, "changed": 2, "removed": 0}
@@ -252,3 +253,52 @@ def test_port_security_drops_are_counted_against_the_port(host: AgentHost) -> No
     until(lambda: host.client.port("shop", "p1")["dropped"] == 3)
     assert host.client.port("shop", "p2")["dropped"] == 0
     host.ovs.vsctl("del-port", "shop-1", "--", "del-port", "shop-2")
+
+
+LATER: dict[str, tuple[str, str, Any]] = {
+    "a state": ("PUT", "/v1/vpcs/shop", {"name": "shop", "revision": 9, "owner": "tests", "later": 1}),
+    "a port in a state": (
+        *("PUT", "/v1/vpcs/shop"),
+        {"name": "shop", "revision": 9, "owner": "tests", "ports": {"p1": {"network": "n", "later": 1}}},
+    ),
+    "a change": ("PATCH", "/v1/vpcs/shop", {"previous": 1, "revision": 2, "later": {}}),
+    "a batch's item": ("POST", "/v1/batch", [{"op": "delete", "vpc": "shop", "later": 1}]),
+    "a network": ("PUT", "/v1/vpcs/shop/networks/n?owner=tests", {"vni": 7, "later": 1}),
+    "a subnet": ("PUT", "/v1/vpcs/shop/subnets/n:10.7.0.0-16?owner=tests", {"later": 1}),
+    "a port": ("PUT", "/v1/vpcs/shop/ports/p9?owner=tests", {"network": "n", "later": 1}),
+    "an endpoint": (
+        *("PUT", "/v1/vpcs/shop/endpoints/e?owner=tests"),
+        {"network": "n", "mac": "02:00:00:00:99:01", "vtep": "10.0.0.99", "later": 1},
+    ),
+    "a workload": ("PUT", "/v1/workloads/vm", {"nics": [], "later": 1}),
+    "plug": ("POST", "/v1/vpcs/shop/ports/p1/plug", {"later": 1}),
+    "prepare": ("POST", "/v1/vpcs/shop/ports/p1/prepare", {"host": "hv2", "later": 1}),
+    "activate": ("POST", "/v1/vpcs/shop/ports/p1/activate", {"host": "hv2", "later": 1}),
+    "confirm": ("POST", "/v1/host/confirm", {"later": 1}),
+    "trace": ("POST", "/v1/trace", {"source": "shop/p1", "target": "shop/p2", "later": 1}),
+}
+"""Requests of a client of a later version: each with a field that this agent does not know."""
+
+
+@pytest.mark.parametrize("what", LATER)
+def test_what_it_does_not_know_in_a_request_is_refused_and_changes_nothing(host: AgentHost, what: str) -> None:
+    host.client.put(state(), wait=5)
+    before = host.client.vpcs()
+    method, path, body = LATER[what]
+    status, kind, problem = raw(host, method, path, msgspec.json.encode(body))
+    assert (status, kind) == (422, "application/problem+json")
+    assert "later" in problem["detail"]
+    assert host.client.vpcs() == before
+
+
+def test_a_request_in_a_version_that_it_does_not_speak_is_refused(host: AgentHost) -> None:
+    host.client.put(state(), wait=5)
+    assert host.client.host()["protocols"] == [PROTOCOL]
+    with AgentClient(host.dir / "run" / "agent.sock") as later:
+        later._headers[HEADER] = str(PROTOCOL + 1)
+        assert later.ready()["ready"], "health is the same in all versions"
+        for call in (later.vpcs, lambda: later.delete("shop")):
+            with pytest.raises(AgentError, match=f"version {PROTOCOL} is spoken here") as found:
+                call()
+            assert (found.value.status, found.value.code) == (400, "unknown-protocol")
+    assert "shop" in host.client.vpcs()

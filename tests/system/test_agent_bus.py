@@ -52,6 +52,7 @@ def site() -> Iterator[Site]:
         yield Site(stack)
 
 
+@pytest.mark.alone
 def test_what_is_published_is_enforced_and_reported(site: Site) -> None:
     site.host.plug("red", 1)
     site.publisher.publish(site.truth.create("red"))

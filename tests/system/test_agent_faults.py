@@ -82,6 +82,7 @@ def test_killed_agent(host: AgentHost, when: str) -> None:
     assert len(host.flows()) == host.client.host()["flows"]
 
 
+@pytest.mark.alone
 def test_openflow_child_killed(host: AgentHost) -> None:
     host.start()
     host.client.put(state(), wait=5)
@@ -94,6 +95,7 @@ def test_openflow_child_killed(host: AgentHost) -> None:
     assert host.client.put(state(revision=2, remote=3), wait=5)["vpcs"]["shop"]["enforced"] == 2
 
 
+@pytest.mark.alone
 def test_ovsdb_cut(host: AgentHost) -> None:
     host.start()
     host.plug("shop", 1)
@@ -117,6 +119,7 @@ def test_ovsdb_cut(host: AgentHost) -> None:
     until(host.ready)
 
 
+@pytest.mark.alone
 def test_vswitchd_killed_and_restarted_with_other_port_numbers(host: AgentHost) -> None:
     host.start()
     host.plug("shop", 1)
@@ -136,6 +139,7 @@ def test_vswitchd_killed_and_restarted_with_other_port_numbers(host: AgentHost) 
     assert len(host.flows()) == host.client.host()["flows"]
 
 
+@pytest.mark.alone
 def test_hanging_vswitchd_is_noticed(host: AgentHost) -> None:
     host.start()
     pid = host.ovs.vswitchd_pid
@@ -185,6 +189,30 @@ def test_drift_is_repaired_and_reported(host: AgentHost) -> None:
     until(lambda: len(host.flows()) == len(before) + 1)
     assert [line for line in host.flows() if "cookie=0x7," not in line] == before, "others' flows are left alone"
     assert "drift in the switch" in host.log.read_text()
+
+
+def test_log_lines_name_what_they_are_about(host: AgentHost) -> None:
+    """As JSON: a refused object, a port that is plugged elsewhere, drift."""
+    host.start("--log-json", "--audit-interval", "0.5")
+    host.client.put(state(remote=5), wait=5)
+    host.plug("shop", 2, "stray")
+    host.ovs.ofctl("del-flows", "br-int", "table=40")
+    until(lambda: host.client.host()["repairs"] > 0)
+    until(lambda: host.client.host()["misplaced"])
+    until(host.ready)
+    limit(host, 40, sum("table=40," in line for line in host.flows()))
+    assert host.client.put(state(revision=2, remote=9), wait=5)["reason"]
+    lines = [msgspec.json.decode(line) for line in host.log.read_text().splitlines()]
+    assert {line["host"] for line in lines} == {"hv1"}
+
+    def found(words: str) -> list[tuple[str, str]]:
+        return [(one["vpc"], one["object"]) for one in lines if words in one["message"] and "vpc" in one]
+
+    assert set(found("not bound")) == {("shop", "vpcs.shop.ports.p2")}
+    assert ("shop", "vpcs.shop.ports.p3") in found("drift in the switch")
+    held = found("is held at its last good flows")
+    assert held
+    assert all(vpc == "shop" and path.startswith("vpcs.shop.ports.p") for vpc, path in held)
 
 
 def limit(host: AgentHost, table: int, flows: int | None) -> None:

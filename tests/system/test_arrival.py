@@ -47,6 +47,7 @@ def active(host: AgentHost) -> bool:
     return bool(host.client.port("shop", "p2")["active"])
 
 
+@pytest.mark.alone
 def test_the_first_frame_tells(host: AgentHost, measured: Measured) -> None:
     host.client.put(moving(1, "hv2", "hv1"), wait=5)
     host.plug("shop", 1)

@@ -31,6 +31,7 @@ def start(name: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.alone
 def test_the_story_comes_true(lab_name: str) -> None:
     with start(lab_name) as process:
         out, err = process.communicate(timeout=100)
@@ -54,8 +55,9 @@ def test_an_interrupted_demo_leaves_nothing(lab_name: str, number: signal.Signal
     assert left_of(lab_name) == []
 
 
-def test_a_broken_cloud_is_not_called_as_declared(lab_name: str) -> None:
+def test_a_broken_cloud_is_not_called_as_declared(lab_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = Lab.up(example("demo"), lab_name)
+    monkeypatch.setattr("ovsnet.lab.lab.PATIENCE", 0.3)  # what it waits for never comes
     lab.kill_agent("hv3")
     lab.ovs("hv3").ofctl("del-flows", "br-int")
     told = io.StringIO()

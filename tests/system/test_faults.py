@@ -77,6 +77,7 @@ def test_bus_killed_in_the_middle(world: World, measured: Measured) -> None:
     check(world, churn, measured)
 
 
+@pytest.mark.alone
 def test_one_host_cut_off_while_its_vpc_changes(world: World, measured: Measured) -> None:
     """Its tenants' packets go on, the others follow the change, and it is named as the one that does not."""
     world.apply(cloud())

@@ -23,6 +23,7 @@ from ovsnet.lab.topology import BUS_PORT, CONTROL
 from ovsnet.transport.messages import PROTOCOL, ChangeMessage, HeadsMessage, encode
 from ovsnet.transport.operations import put_item
 from tests.agent_kit import until
+from tests.contract.bus_kit import flush
 from tests.contract.nats_proxy import NatsProxy
 from tests.system.conftest import Measured
 from tests.system.faults import Churn, World, cloud, turn_of
@@ -141,7 +142,7 @@ def publish(lab: Lab, subject: str, body: bytes) -> None:
     async def say() -> None:
         client = await nats.connect(f"nats://[{CONTROL}]:{BUS_PORT}", connect_timeout=5)
         await client.publish(subject, body)
-        await client.flush()
+        await flush(client)
         await client.close()
 
     with netns.inside(lab.control.netns):
@@ -204,7 +205,7 @@ def test_a_host_is_told_of_its_vpcs_and_of_no_other(plain: World, line: NatsProx
             heard.append((message.subject, message.data))
 
         await client.subscribe("ovsnet.host.*.in.>", cb=hear)
-        await client.flush()
+        await flush(client)
         turns = asyncio.to_thread(lambda: [plain.apply(blue_turn(turn)) for turn in range(1, 21)])
         await asyncio.gather(turns, asyncio.sleep(seconds))
         await client.close()

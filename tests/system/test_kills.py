@@ -208,6 +208,7 @@ def check(streams: Streams, spans: list[Span]) -> Iterator[str]:
             assert len(fates) > 10 * len(here), "too few frames to prove anything"
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 def test_a_few_kills(lab: Lab, measured: Measured) -> None:
     run(lab, 4, measured)

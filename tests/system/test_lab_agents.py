@@ -60,6 +60,7 @@ def test_what_died_is_started_again_and_enforced(lab_name: str, cloud: Model) ->
     assert lab.test().ok
 
 
+@pytest.mark.alone
 def test_an_agent_killed_under_traffic_loses_nothing(lab_name: str, cloud: Model) -> None:
     lab = Lab.up(cloud, lab_name)
     pairs = [("acme/web1", "acme/web3"), ("acme/web3", "acme/web1")]

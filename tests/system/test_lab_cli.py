@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,12 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 ROOT = Path(__file__).parents[2]
 
 
-def ovsnet(*argv: str) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
+HASTY = {"OVSNET_LAB_PATIENCE": "0.3"}
+"""What a red matrix waits for never comes."""
+
+
+def ovsnet(*argv: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
     return subprocess.run(
         [sys.executable, "-m", "ovsnet.cli", *argv], env=env, capture_output=True, text=True, timeout=90, check=False
     )
@@ -73,11 +78,11 @@ def test_a_red_matrix_has_an_exit_code_and_details(lab_name: str, model: Path) -
     os.kill(host["agent_pid"], 9)
     target = f"unix:{host['run_dir']}/br-int.mgmt"
     subprocess.run(["ovs-ofctl", "-OOpenFlow14", "del-flows", target], check=True)
-    tested = ovsnet("lab", "test", "--name", lab_name)
+    tested = ovsnet("lab", "test", "--name", lab_name, env=HASTY)
     assert tested.returncode == 1
     assert "shop/web1 to shop/web2" in tested.stdout
     assert "received by nobody instead of shop/web2 (1)" in " ".join(tested.stdout.split())
-    data = json.loads(ovsnet("lab", "test", "--name", lab_name, "--json").stdout)
+    data = json.loads(ovsnet("lab", "test", "--name", lab_name, "--json", env=HASTY).stdout)
     assert not data["ok"]
     assert {(one["src"], one["dst"]) for one in data["differs"]} >= {("shop/web1", "shop/web2")}
     status = ovsnet("lab", "status", "--name", lab_name)

@@ -135,6 +135,7 @@ def announcement(port: Port) -> bytes:
     return frames.resolution(port.mac or "", ip, ip)
 
 
+@pytest.mark.alone
 def test_a_live_migration_loses_at_most_one_packet(lab: Lab, measured: Measured) -> None:
     orchestra, target = Orchestra(lab), target_of(lab)
     source = lab.port(MOVE)

@@ -24,7 +24,7 @@ from tests.agent_kit import until
 from tests.system.conftest import Measured, loaded, temporary_lab
 from tests.system.streams import Pair, Streams
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(90)]
 
 MODEL = """
 version: 1

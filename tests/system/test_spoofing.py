@@ -66,6 +66,8 @@ IP_OF = {ME: "10.0.0.1", NEAR: "10.0.0.2", FAR: "10.0.0.3", MORE: "10.0.0.4", OP
 IP6_OF = {mac: f"2001:db8::{mac[-1]}" for mac in IP_OF}
 LINK_LOCAL = {mac: f"fe80::ff:fe00:{mac[-1]}" for mac in IP_OF}
 RECEIVERS = {"shop/near": NEAR, "shop/far": FAR}
+PATIENCE, SETTLE = 5.0, 0.15
+"""Seconds until what must come counts as lost, and those that what must not come has after all else has arrived."""
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +84,11 @@ class Wire:
         self._tokens = frames.Tokens(b"spoofing")
         self._number = 0
 
-    def send(self, sender: str, *sent: Packet, settle: float = 0.15) -> list[Counter[str]]:
-        """Send each frame once; for each, where its copies were seen (``""``: the underlay), apart from the sender."""
+    def send(self, sender: str, *sent: Packet, copies: int = 0) -> list[Counter[str]]:
+        """Send each frame once; for each, where its copies were seen (``""``: the underlay), apart from the sender.
+
+        ``copies`` (answers are such as well) are waited for first, then whatever must not come has its time.
+        """
         first = self._number
         for frame in sent:
             self._sockets.send(sender, bytes(frame) + self._tokens.make(self._number))
@@ -91,15 +96,22 @@ class Wire:
             time.sleep(0.002)
         seen: list[Counter[str]] = [Counter() for _ in sent]
         self.answers: list[bytes] = []
-        deadline = time.monotonic() + settle
+        patience = time.monotonic() + PATIENCE
+        while len(self.answers) + sum(map(Counter.total, seen)) < copies and time.monotonic() < patience:
+            self._hear(sender, first, seen, SETTLE)
+        deadline = time.monotonic() + SETTLE
         while (left := deadline - time.monotonic()) > 0:
-            for place, frame in self._sockets.arrivals(left):
-                number = self._tokens.find(frame)
-                if number is not None and number >= first and place != sender:
-                    seen[number - first][place] += 1
-                elif place == sender and frames.resolved(frame) is not None:
-                    self.answers.append(frame)
+            self._hear(sender, first, seen, left)
         return seen
+
+    def _hear(self, sender: str, first: int, seen: list[Counter[str]], seconds: float) -> None:
+        """Note what has arrived, or else what arrives next."""
+        for place, frame in self._sockets.arrivals(seconds):
+            number = self._tokens.find(frame)
+            if number is not None and number >= first and place != sender:
+                seen[number - first][place] += 1
+            elif place == sender and frames.resolved(frame) is not None:
+                self.answers.append(frame)
 
     def dropped(self, port: str) -> int:
         """What the host's agent says of the frames refused from a port, all statistics pushed up."""
@@ -122,6 +134,10 @@ def wire(lab: Lab) -> Iterator[Wire]:
 def once(receiver: str) -> Counter[str]:
     """One copy at the receiver; on another host, one on the underlay too."""
     return Counter([receiver] + ([""] if receiver == "shop/far" else []))
+
+
+def copies_of(wanted: list[Counter[str]]) -> int:
+    return sum(map(Counter.total, wanted))
 
 
 def udp(src_mac: str, dst_mac: str, src: str = "", dst: str = "") -> Packet:
@@ -216,8 +232,10 @@ SPOOFS = [
 def test_spoofed_frames_are_dropped_and_counted(wire: Wire, spoof: Spoof) -> None:
     before = wire.dropped("shop/me")
     twins = [(name, spoof.bad(mac), spoof.good(mac)) for name, mac in RECEIVERS.items()]
-    seen = wire.send("shop/me", *(frame for _, bad, good in twins for frame in (bad, good)))
-    assert seen[1::2] == [once(name) for name, _, _ in twins], "the honest twins arrive exactly once"
+    wanted = [once(name) for name, _, _ in twins]
+    pairs = (frame for _, bad, good in twins for frame in (bad, good))
+    seen = wire.send("shop/me", *pairs, copies=copies_of(wanted))
+    assert seen[1::2] == wanted, "the honest twins arrive exactly once"
     assert seen[0::2] == [Counter() for _ in twins], "the spoofed ones arrive nowhere"
     until(lambda: wire.told("shop/me") >= before + 2, timeout=5.0)
     assert wire.dropped("shop/me") == before + 2
@@ -246,7 +264,7 @@ def test_spoofed_questions_are_not_answered_and_counted(wire: Wire, bad: Make) -
     assert wire.answers == []
     until(lambda: wire.told("shop/me") >= before + 2, timeout=5.0)
     for honest in (lambda d: arp(1, ME, IP_OF[ME], d), lambda d: nd(ns(IP6_OF[d], ME), d)):
-        assert wire.send("shop/me", *map(honest, RECEIVERS.values())) == [Counter(), Counter()]
+        assert wire.send("shop/me", *map(honest, RECEIVERS.values()), copies=2) == [Counter(), Counter()]
         assert [answer[6:12].hex(":") for answer in wire.answers] == list(RECEIVERS.values())
     assert wire.dropped("shop/me") == before + 2
 
@@ -282,8 +300,8 @@ def test_what_is_proper_and_goes_nowhere_is_not_counted(wire: Wire) -> None:
 )
 def test_allowed_addresses(wire: Wire, mac: str, ip: str, allowed: bool) -> None:
     before = wire.dropped("shop/more")
-    seen = wire.send("shop/more", udp(mac, NEAR, ip), udp(mac, FAR, ip))
-    assert seen == ([once("shop/near"), once("shop/far")] if allowed else [Counter(), Counter()])
+    wanted = [once("shop/near"), once("shop/far")] if allowed else [Counter(), Counter()]
+    assert wire.send("shop/more", udp(mac, NEAR, ip), udp(mac, FAR, ip), copies=copies_of(wanted)) == wanted
     refused = 0 if allowed else 2
     until(lambda: wire.told("shop/more") >= before + refused, timeout=5.0)
     assert wire.dropped("shop/more") == before + refused
@@ -295,14 +313,15 @@ def test_allowed_addresses(wire: Wire, mac: str, ip: str, allowed: bool) -> None
 def test_port_without_security_sends_what_it_likes_but_tags_and_group_sources(wire: Wire) -> None:
     before = wire.dropped("shop/open")
     lawless = [udp(OPEN, NEAR, "10.99.0.1"), udp(NOBODY, NEAR, "10.0.0.3"), udp(OPEN, FAR, "2001:db8:99::1")]
-    assert wire.send("shop/open", *lawless) == [once("shop/near"), once("shop/near"), once("shop/far")]
+    wanted = [once("shop/near"), once("shop/near"), once("shop/far")]
+    assert wire.send("shop/open", *lawless, copies=copies_of(wanted)) == wanted
     assert wire.dropped("shop/open") == before
     refused = [tagged(udp(OPEN, NEAR), 7), udp("01:00:5e:00:00:01", FAR, IP_OF[OPEN])]
     assert wire.send("shop/open", *refused) == [Counter(), Counter()]
     until(lambda: wire.told("shop/open") >= before + 2, timeout=5.0)
     assert wire.dropped("shop/open") == before + 2
     # Whatever is sent to its MAC is delivered, also to an address that it does not have.
-    assert wire.send("shop/me", udp(ME, OPEN, IP_OF[ME], "10.0.0.55")) == [once("shop/open")]
+    assert wire.send("shop/me", udp(ME, OPEN, IP_OF[ME], "10.0.0.55"), copies=1) == [once("shop/open")]
 
 
 def test_counted_against_the_sender_alone(wire: Wire) -> None:

@@ -7,7 +7,6 @@ import os
 import pty
 import subprocess
 import sys
-import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -121,7 +120,9 @@ def test_schema_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert "VpcState" in json.loads(run(capsys, "schema", "--state")[1])["$defs"]
 
 
-@pytest.mark.parametrize("command", [["check"], ["schema"], ["port", "list"], ["port", "xml"], ["compile"], ["trace"]])
+@pytest.mark.parametrize(
+    "command", [["check"], ["lint"], ["schema"], ["port", "list"], ["port", "xml"], ["compile"], ["trace"]]
+)
 def test_every_help_has_an_example(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     code, out, _ = run(capsys, *command, "--help")
     assert code == 0
@@ -134,13 +135,12 @@ def test_starting_is_quick_and_loads_nothing_heavy() -> None:
         "heavy = {'numpy', 'os_ken', 'ovs', 'ovsdbapp', 'litestar', 'uvicorn', 'pyroute2', 'yaml'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    best = 9.0
-    for _ in range(3):
-        start = time.monotonic()
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
-        best = min(best, time.monotonic() - start)
-        assert done.stdout == "[]\n"
-    assert best < 0.5
+    before = os.times()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    after = os.times()
+    assert done.stdout == "[]\n"
+    computed = after.children_user + after.children_system - before.children_user - before.children_system
+    assert computed < 0.5, "seconds of a processor's time, however busy the machine is"
 
 
 def test_colours_on_a_terminal_only() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ovsnet.controller.status import ON_ITS_WAY, UNHEARD, Status
+from ovsnet.controller.status import ON_ITS_WAY, UNHEARD, Contact, Status
 from ovsnet.transport.messages import PROTOCOL, PortReport, ReportMessage, VpcReport
 
 
@@ -99,3 +99,20 @@ def test_waiting_for_a_port() -> None:
         assert (await asyncio.wait_for(waiting, 1)).up
 
     asyncio.run(scenario())
+
+
+def test_contact_is_told_when_it_changes() -> None:
+    status, told = Status(), []
+    status.on_contact = told.append
+    status.reachable("hv1", "it is cold")
+    status.reachable("hv1", "it is cold")
+    status.reachable("hv1", "it says no", refused=True)
+    status.reachable("hv1", "")
+    status.reported(ReportMessage(v=1, run="r", serial=1, host="hv1", full=True))
+    status.reported(ReportMessage(v=1, run="r", serial=1, host="hv2", full=True))
+    assert told == [
+        Contact("hv1", "lost", "it is cold"),
+        Contact("hv1", "refused", "it says no"),
+        Contact("hv1", "back"),
+        Contact("hv2", "back"),
+    ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from ovsnet.http.problems import RequestError, problem_of
 from ovsnet.http.serve import certificate_name
 from ovsnet.http.service import parse_listen
 from ovsnet.http.stream import follow
+from ovsnet.log import FIELDS
 from ovsnet.transport.changes import Patch, Put, Withdraw
 from ovsnet.transport.digest import digest_text, state_sum
 from ovsnet.transport.view import ConflictError, HostView
@@ -199,3 +202,22 @@ def test_the_page_speaks_of_every_path() -> None:
     for path in agent_api().document()["paths"]:
         words = [word for word in path.split("/") if word and not word.startswith("{")]
         assert words[-1] in page, f"docs/agent.md does not speak of {path}"
+
+
+def test_log_lines_as_json_name_what_they_are_about() -> None:
+    code = (
+        "import logging; from ovsnet.http.service import log_to_stderr; from ovsnet.log import about, about_port\n"
+        "log_to_stderr(json=True, host='hv1'); log = logging.getLogger('x')\n"
+        "log.info('a'); log.info('b %s', 1, extra=about('shop', revision=7)); log.info('c', extra=about(host='hv2'))\n"
+        "log.info('d', extra=about_port('shop', 'web1')); log.info('e', extra=about())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = [msgspec.json.decode(line) for line in done.stderr.splitlines()]
+    seen = [{name: one[name] for name in ("message", *FIELDS) if name in one} for one in lines]
+    assert seen == [
+        {"message": "a", "host": "hv1"},
+        {"message": "b 1", "host": "hv1", "vpc": "shop", "object": "vpcs.shop", "revision": 7},
+        {"message": "c", "host": "hv2", "object": "hosts.hv2"},
+        {"message": "d", "host": "hv1", "vpc": "shop", "object": "vpcs.shop.ports.web1"},
+        {"message": "e", "host": "hv1"},
+    ]

@@ -31,7 +31,7 @@ def serialised(message: ofproto_parser.MsgBase) -> bytes:
         (wire.message(wire.BARRIER_REQUEST, 77), PARSER.OFPBarrierRequest(DESC)),
         (wire.port_desc_request(77), PARSER.OFPPortDescStatsRequest(DESC, 0)),
         (
-            wire.flow_stats_request(77, 5, 0x0102, 0xFF00),
+            wire.multipart_request(77, wire.MP_FLOW, wire.flow_stats(5, 0x0102, 0xFF00)),
             PARSER.OFPFlowStatsRequest(DESC, 0, 5, OFP.OFPP_ANY, OFP.OFPG_ANY, 0x0102, 0xFF00, PARSER.OFPMatch()),
         ),
         *(

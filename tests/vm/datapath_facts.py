@@ -9,12 +9,20 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from ovsnet.lab.ovs import OvsError
+from ovsnet.openflow.meters import METERS, Meter, dropped, keep_meters
+from ovsnet.openflow.notices import Notice
+from ovsnet.openflow.process import SwitchProcess
+from ovsnet.pipeline.fields import RULE, VERDICT
+from ovsnet.pipeline.template import COOKIE_OWNER
+from ovsnet.pipeline.verdicts import ALLOW, CONTROLLER_ID, LOG_LENGTH, LOG_METER, LOGGED, REJECT, REJECT_METER
+from ovsnet.responders.reject import SNAP
 from tests.vm.two_hosts import Host, Workload, build, sh, towards, towards_v6, unicast_flows
 
 ATTEMPTS = 3
@@ -159,6 +167,43 @@ def restart(h1: Host, h2: Host) -> Facts:
     return facts
 
 
+def copies(h1: Host, h2: Host) -> Facts:
+    """Packets that are logged pass whatever their meter says; a rejected one is answered, with our own process."""
+    facts: Facts = {}
+    W1.knows(W2)
+    at = f"cookie={COOKIE_OWNER:#x},priority=200,in_port=1"
+    verdict, rule = (f"load:{{}}->NXM_NX_REG{f.register}[{f.low}..{f.low + f.bits - 1}]" for f in (VERDICT, RULE))
+    logging, rejecting = (
+        f"controller(max_len={length},id={CONTROLLER_ID},meter_id={meter})"
+        for length, meter in ((LOG_LENGTH, LOG_METER), (SNAP, REJECT_METER))
+    )
+    logged = f"{verdict.format(ALLOW | LOGGED)},{rule.format(77)},{logging}"
+    rejected = f"{verdict.format(REJECT)},{rejecting}"
+    switch, told = SwitchProcess(h1.ovs.mgmt_target("br-int")), list[Notice]()
+    switch.on_notice(told.append)
+    switch.wait_connected(60)
+    keep_meters(switch, [Meter(LOG_METER, 1, 5), METERS[0]])
+    h1.add_flow(f"{at},icmp,actions={logged},{towards(h2)}")
+    h1.add_flow(f"{at},tcp,actions={rejected}")
+    h1.add_flow(f"{at},udp,actions={rejected}")
+    started = time.monotonic()
+    facts["logged and allowed"] = W1.ping(W2.ip, 60, 0.05)
+    facts["logged, at most"] = int(5 + time.monotonic() - started + 2)
+    facts["logged, dropped by the meter"] = dropped(switch)
+    facts["logged, told"] = len(told)
+    facts["logged, in full"] = all((one.rule, one.ofport, one.verdict) == (77, 1, ALLOW) for one in told)
+    facts["logged, by the kernel"] = "slow_path" not in h1.ovs.appctl("dpctl/dump-flows", "system@ovs-system", "-m")
+    code = (
+        "import socket, sys; s = socket.socket(type=int(sys.argv[2])); s.settimeout(5)\n"
+        "s.connect((sys.argv[1], 9)); s.send(b'x'); s.recv(9)"
+    )
+    for name, kind in (("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)):
+        said = sh(f'ip netns exec {W1.netns} python3 -c "{code}" {W2.ip} {int(kind)}', check=False)
+        facts[f"rejected {name}"] = said.strip().splitlines()[-1]
+    switch.stop()
+    return facts
+
+
 class Stream:
     """A ping of 100 packets a second (an emulated machine makes it less) that runs until it is stopped."""
 
@@ -184,7 +229,7 @@ def main() -> int:
     h2.plug(W2)
     W2.knows(W1)
     facts: Facts = {}
-    for part in (forwarding, arp, nd, underlay, restart):
+    for part in (forwarding, arp, nd, underlay, copies, restart):
         plain(h1, h2)
         started = time.monotonic()
         found = part(h1, h2)

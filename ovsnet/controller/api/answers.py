@@ -148,7 +148,9 @@ class Back(Answer, frozen=True, kw_only=True, forbid_unknown_fields=True):
     revision: int
 
 
-class PutItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="op", tag="put"):
+class PutItem(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="op", tag="put"
+):
     """In a batch: declare a VPC. ``revision``: the one that it must have, 0 if it must not exist."""
 
     vpc: str
@@ -156,7 +158,15 @@ class PutItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     revision: int | None = None
 
 
-class PatchItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="op", tag="patch"):
+class PatchItem(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="op",
+    tag="patch",
+):
     """In a batch: change objects of a VPC."""
 
     vpc: str
@@ -164,7 +174,15 @@ class PatchItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, t
     revision: int | None = None
 
 
-class DeleteItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="op", tag="delete"):
+class DeleteItem(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="op",
+    tag="delete",
+):
     """In a batch: take a VPC away."""
 
     vpc: str

@@ -7,7 +7,7 @@ from ovsnet.controller.access import Asgi, Authenticator, gate
 from ovsnet.controller.api.service import Service
 from ovsnet.controller.api.site import SITE
 from ovsnet.controller.api.vpcs import VPCS
-from ovsnet.controller.errors import ForbiddenError, NotFoundError, StoreError
+from ovsnet.controller.errors import ForbiddenError, NotFoundError, StoreError, TakenError
 from ovsnet.http import openapi
 from ovsnet.http.endpoints import Api
 from ovsnet.http.parameters import Parameter, name_of
@@ -46,6 +46,8 @@ def problem_of_error(exc: Exception) -> ProblemDocument | None:
 def _errors(exc: Exception) -> ProblemDocument | None:
     if isinstance(exc, NotFoundError):
         return problem(404, exc.code, str(exc))
+    if isinstance(exc, TakenError):
+        return problem(409, exc.code, str(exc), problems=tuple(exc.problems))
     if isinstance(exc, ForbiddenError):
         return problem(403, exc.code, str(exc))
     if isinstance(exc, StoreError):

@@ -50,8 +50,9 @@ class Service:
     told: Callable[[], Mapping[str, int]] = dict
 
     def __post_init__(self) -> None:
-        """Tell commits to those who follow events."""
+        """Tell commits, and contact with hosts, to those who follow events."""
         self.core.on_commit.append(self._note)
+        self.status.on_contact = lambda contact: self.events.add("host", contact._asdict())
 
     def _note(self, committed: Committed) -> None:
         vpcs = {name: None if one.deleted else one.revision for name, one in committed.vpcs.items()}

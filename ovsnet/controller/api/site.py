@@ -15,6 +15,7 @@ from ovsnet.controller.intents import (
     Placement,
     apply_edits,
     batch_edits,
+    decode_batch,
     model_of,
     placement_edits,
     workload_edits,
@@ -27,24 +28,31 @@ from ovsnet.http.endpoints import Answer, Call, Endpoints, Reply, reply
 from ovsnet.http.parameters import number
 from ovsnet.model import decode_declared
 from ovsnet.model.types import Host, Model, Underlay
-from ovsnet.transport.messages import Item
+from ovsnet.transport.messages import RequestItem
 from ovsnet.transport.workloads import Workload
 
 SITE: Endpoints[Service] = Endpoints()
 _WRITE: dict[str, Any] = {"query": WRITE, "answers": CHANGED, "problems": REFUSED}
 _TELLS = (401, 403)
+_EVENTS = (
+    "Events. `commit`: `tx`, `vpcs` with their revisions (`null`: gone), `hosts` that are declared (true) or gone. "
+    "`host`: its name, `state` `back`, `lost` or `refused` (it answers, and cannot be told), and the `reason`."
+)
 _BEFORE = number("before", "Only entries with a lower id than this.")
 _LIMIT = number("limit", "At most so many, 100 when left out, and never more than 1000.")
 
 
-@SITE.add("GET", "/healthz", answers=(Answer(200, "It lives.", (Health,)),))
+@SITE.add("GET", "/healthz", unversioned=True, answers=(Answer(200, "It lives.", (Health,)),))
 async def healthz(_: Call[Service]) -> Reply:
     """The process lives."""
     return reply(Health())
 
 
 @SITE.add(
-    "GET", "/readyz", answers=(Answer(200, "It is ready.", (Readiness,)), Answer(503, "It is not.", (Readiness,)))
+    "GET",
+    "/readyz",
+    unversioned=True,
+    answers=(Answer(200, "It is ready.", (Readiness,)), Answer(503, "It is not.", (Readiness,))),
 )
 async def readyz(call: Call[Service]) -> Reply:
     """Calls can be carried out; 503 with the reasons otherwise."""
@@ -52,7 +60,7 @@ async def readyz(call: Call[Service]) -> Reply:
     return reply(Readiness(ready=not reasons, reasons=reasons), 503 if reasons else 200)
 
 
-@SITE.add("GET", "/metrics", answers=(Answer(200, "Metrics.", media=metrics.TEXT),), problems=_TELLS)
+@SITE.add("GET", "/metrics", unversioned=True, answers=(Answer(200, "Metrics.", media=metrics.TEXT),), problems=_TELLS)
 async def get_metrics(call: Call[Service]) -> Reply:
     """Metrics, as Prometheus reads them."""
     check_site("read")
@@ -78,9 +86,9 @@ async def apply(call: Call[Service]) -> Reply:
 @SITE.add("POST", "/v1/batch", body=list[BatchItem], **_WRITE)
 async def batch(call: Call[Service]) -> Reply:
     """Several VPCs in one transaction: put, patch or delete, all or none."""
-    items, owner = call.decode(list[Item]), call.query["owner"] or principal().name
-    _, revisions = await asyncio.to_thread(call.subject.core.read, lambda truth: batch_edits(truth, items, owner))
-    return await write(call, lambda truth: batch_edits(truth, items, owner)[0], if_match=revisions)
+    asked = await asyncio.to_thread(lambda: decode_batch(call.decode(list[RequestItem])))
+    owner = call.query["owner"] or principal().name
+    return await write(call, lambda truth: batch_edits(truth, asked, owner), if_match=asked.revisions)
 
 
 @SITE.add("POST", "/v1/placements", body=list[Placement], **_WRITE)
@@ -201,7 +209,7 @@ async def get_audit(call: Call[Service]) -> Reply:
     "GET",
     "/v1/events",
     query=(stream.SINCE,),
-    answers=(Answer(200, "Events.", media=stream.MEDIA_TYPE),),
+    answers=(Answer(200, _EVENTS, media=stream.MEDIA_TYPE),),
     problems=_TELLS,
 )
 async def get_events(call: Call[Service]) -> Reply:

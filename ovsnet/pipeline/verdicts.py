@@ -1,0 +1,14 @@
+"""What the ``verdict`` register says, and how switches tell their agent of packets, for flows and their readers."""
+
+from __future__ import annotations
+
+ALLOW, DROP, REJECT = 1, 2, 3
+LOGGED = 16
+"""Added to a verdict whose rule says ``log``."""
+
+CONTROLLER_ID = 0x4F56
+"""Whom copies of packets are for: connections that call themselves so (NXT_SET_CONTROLLER_ID), and no other app's."""
+REJECT_METER, LOG_METER = 1001, 1002
+"""The meters that copies for answers, and copies for log entries, pass."""
+LOG_LENGTH, ANSWER_LENGTH = 128, 1280
+"""Bytes of a packet that a log entry needs, and an answer to it (RFC 4443, section 3: the least IPv6 MTU)."""
