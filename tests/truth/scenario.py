@@ -11,9 +11,8 @@ Verdicts are ``allow`` (there and back), ``oneway`` (it arrives, the answer does
 and ``drop``. ``by`` names a rule that decides at the sender's end and, behind ``/``, at the receiver's:
 ``GROUP[INDEX]``, ``GROUP.default_egress``, ``none`` (no rule matches) or ``-`` (nothing is filtered). Later lines win;
 what no line says is ``otherwise`` (drop). ``streams`` are connections that stay open, ``s: a -> c tcp 80 client`` (or
-``server``: who sends), opened by a step's ``open``; ``live`` says whether they flow or stall, ``errors`` which ICMP errors arrive.
-``others``
-are ports without a workload. ``then`` lists further steps, each of which says what it changes (``null`` removes).
+``server``: who sends), opened by a step's ``open``; ``live`` says whether they flow or stall, ``errors`` which ICMP
+errors arrive. ``others`` are ports without a workload. ``then`` lists further steps, each of which says what it changes (``null`` removes).
 """
 
 from __future__ import annotations
