@@ -12,7 +12,8 @@ and ``drop``. ``by`` names a rule that decides at the sender's end and, behind `
 ``GROUP[INDEX]``, ``GROUP.default_egress``, ``none`` (no rule matches) or ``-`` (nothing is filtered). Later lines win;
 what no line says is ``otherwise`` (drop). ``streams`` are connections that stay open, ``s: a -> c tcp 80 client`` (or
 ``server``: who sends), opened by a step's ``open``; ``live`` says whether they flow or stall, ``errors`` which ICMP
-errors arrive. ``others`` are ports without a workload. ``then`` lists further steps, each of which says what it changes (``null`` removes).
+errors arrive. ``others`` are ports without a workload. ``then`` lists further steps, each of
+which says what it changes (``null`` removes).
 """
 
 from __future__ import annotations
