@@ -351,14 +351,12 @@ def _halves(bits: int, fields: tuple[f.RegisterField, ...]) -> tuple[int, ...]:
     return tuple(bits >> 32 * i & 0xFFFFFFFF for i in range(len(fields)))
 
 
-def member_rows(vni: int, ip: int, width: int, member_of: Iterable[tuple[int, int]]) -> Iterator[Row]:
+def member_rows(vni: int, ip: int, width: int, member_of: Iterable[tuple[int, int]]) -> list[Row]:
     """The rows that say which groups an address of ``width`` 32 or 128 is in: ``member_of`` are (bank, bits)."""
-    for bank, bits in member_of:
-        halves = _halves(bits, f.GROUPS)
-        if width == 128:
-            yield MEMBER_V6.row(vni, bank, *_ip_words(ip), *halves)
-        else:
-            yield MEMBER.row(vni, bank, ip, *halves)
+    if width == 32:
+        return [Row(MEMBER, (vni, bank, ip, bits & 0xFFFFFFFF, bits >> 32)) for bank, bits in member_of]
+    words = _ip_words(ip)
+    return [MEMBER_V6.row(vni, bank, *words, *_halves(bits, f.GROUPS)) for bank, bits in member_of]
 
 
 def range_row(bank: int, ip: int, length: int, v6: bool, bits: int) -> Row:

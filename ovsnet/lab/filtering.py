@@ -35,7 +35,8 @@ class Verdict:
     """What is done, and the rules that say so: ``GROUP[INDEX]``, or ``GROUP.default_egress``; none where none matched.
 
     Several rules of one priority and action may decide together. ``certain`` is false for fragments of what stateful
-    groups filter: not all datapaths can put them together, and those that pass are at least allowed.
+    groups filter, which not all datapaths can put together, and for the later ones of IPv6, of which Open vSwitch does
+    not say the protocol: those that pass are at least allowed.
     """
 
     action: Action
@@ -124,7 +125,9 @@ class Guard:
         if packet is None or not self._groups:
             return REFUSED
         if not self._stateful:
-            return self._rules.judge(self._where, self._groups, direction, packet)
+            verdict = self._rules.judge(self._where, self._groups, direction, packet)
+            shown = packet.version == 4 or packet.part != "later"
+            return replace(verdict, certain=not verdict.passes or shown)
         if packet.part != "whole":
             return self._fragment(direction, packet)
         place = self._known.place(packet)

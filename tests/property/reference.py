@@ -39,7 +39,8 @@ def compare(case: Case, expected: Delivery, seen: Seen) -> str | None:
     if not problems:
         return None
     sent = f"{case.what} from {case.frame.sender} ({case.frame.data[:-TRAILER].hex()})"
-    return f"{sent}: expected {expected.reason}: {'; '.join(problems)}"
+    judged = ", ".join(f"{v.action} by {v.rules}" for v in (expected.egress, expected.ingress) if v is not None)
+    return f"{sent}: expected {expected.reason} ({judged}): {'; '.join(problems)}"
 
 
 def _wire_problems(copy: bytes, expected: Sequence[Wire], seen: Seen, may_be_lost: bool = False) -> list[str]:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ovsnet.model.types import Model
 from tests.property.compiled import Installer
+from tests.property.exchanges import exchanges
 from tests.property.frames import KINDS, arrivals, cases
 from tests.property.harness import Cloud
 from tests.property.reference import run, run_arrivals, run_strays
@@ -37,16 +38,37 @@ def check(cloud: Cloud, install: Installer, model: Model, seed: int, nd_responde
 
 
 @PINNED
-@given(model=models(), seed=st.integers(0, 2**32), nd_responder=st.booleans())
+@given(model=models(filtered=False), seed=st.integers(0, 2**32), nd_responder=st.booleans())
 def test_the_switch_does_what_the_model_means(
     cloud: Cloud, install: Installer, model: Model, seed: int, nd_responder: bool
 ) -> None:
     check(cloud, install, model, seed, nd_responder)
 
 
+def check_filtering(cloud: Cloud, install: Installer, model: Model, seed: int) -> None:
+    cloud.load(model, install)
+    problems = run(cloud, model, list(exchanges(model, seed, FRAMES)))
+    problems += run(cloud, model, list(cases(model, seed, len(KINDS))))
+    problems += run_arrivals(cloud, model, list(arrivals(model, seed)))
+    assert not problems, "\n".join(problems)
+
+
+@PINNED
+@given(model=models(), seed=st.integers(0, 2**32))
+def test_the_switch_filters_as_the_model_means(cloud: Cloud, install: Installer, model: Model, seed: int) -> None:
+    check_filtering(cloud, install, model, seed)
+
+
 @pytest.mark.slow
 @MANY
-@given(model=models(), seed=st.integers(0, 2**32), nd_responder=st.booleans())
+@given(model=models(), seed=st.integers(0, 2**32))
+def test_the_switch_filters_as_many_models_mean(cloud: Cloud, install: Installer, model: Model, seed: int) -> None:
+    check_filtering(cloud, install, model, seed)
+
+
+@pytest.mark.slow
+@MANY
+@given(model=models(filtered=False), seed=st.integers(0, 2**32), nd_responder=st.booleans())
 def test_the_switch_does_what_many_models_mean(
     cloud: Cloud, install: Installer, model: Model, seed: int, nd_responder: bool
 ) -> None:
