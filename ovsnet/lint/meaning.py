@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from ovsnet.errors import Path
-from ovsnet.lint.regions import ADDRESSES, DETAILS, NO_DETAIL, PROTOCOLS, Ranges, Region, union
+from ovsnet.lint.regions import ADDRESSES, DETAILS, NO_DETAIL, PROTOCOLS, Ranges, Region
 from ovsnet.model.addresses import parse_cidr
 from ovsnet.model.identity import link_local
 from ovsnet.model.rules import ICMPV6, effective_groups, family, groups_of, merged_ranges, port_ranges, protocol_number
@@ -18,6 +18,11 @@ ND_AND_MLD = (*range(130, 138), 143)
 
 EXEMPT = Region(6, ((ICMPV6, ICMPV6),), ((130 * 256, 138 * 256 - 1), (143 * 256, 144 * 256 - 1)), ADDRESSES[6])
 """The packets that no group is asked about."""
+
+_FRAGMENT_HEADER = 44
+"""The protocol that later fragments of IPv6 show."""
+LATER = 256
+"""What stands for it here, so that they are told apart from packets of that very protocol."""
 
 _ACTIONS = {"drop": 0, "reject": 1, "allow": 2}
 Peers = Callable[[Remote, int], Ranges]
@@ -47,8 +52,9 @@ class Line:
     @cached_property
     def span(self) -> tuple[int, int, int, int]:
         """First and last protocol and detail: lines whose spans are apart have nothing in common."""
-        number = protocol_number(self.rule)
-        first, last = PROTOCOLS[0] if number is None else (number, number)
+        if not self.stateful:
+            return 0, LATER, 0, NO_DETAIL
+        first, last = self._protocols[0]
         return first, last, self._details[0][0], self._details[-1][1]
 
     @cached_property
@@ -62,31 +68,44 @@ class Line:
         return f"{self.group}.rules[{self.path[-1]}]"
 
     def regions(self, peers: Peers) -> tuple[Region, ...]:
-        """What it matches, a region a family; none that is empty."""
-        number = protocol_number(self.rule)
-        protocols = PROTOCOLS if number is None else ((number, number),)
+        """What it matches; none that is empty."""
         found = []
         for one in self.families:
             addresses = ADDRESSES[one] if self.rule.remote is None else peers(self.rule.remote, one)
-            region = Region(one, protocols, self._details, addresses)
-            if not region.empty:
-                found.append(region)
-        return tuple(found)
+            found += [Region(one, self._protocols, self._details, addresses), *self._later(one, addresses)]
+        return tuple(region for region in found if not region.empty)
+
+    def _later(self, of: int, peers: Ranges) -> Iterator[Region]:
+        """Of later fragments, which have neither ports nor type, and in IPv6 do not show their protocol.
+
+        An allow rule of a stateless group takes those for its own that may be, others only those that surely are.
+        """
+        allows = self.rule.action == "allow"
+        if self.stateful:
+            return
+        if of == 4 and (allows or not self._given):
+            yield Region(4, self._protocols, ((NO_DETAIL, NO_DETAIL),), peers)
+        if of == 6 and (allows or protocol_number(self.rule) in {None, _FRAGMENT_HEADER}):
+            yield Region(6, ((LATER, LATER),), ((NO_DETAIL, NO_DETAIL),), peers)
 
     @cached_property
-    def _details(self) -> Ranges:
+    def _protocols(self) -> Ranges:
+        number = protocol_number(self.rule)
+        return PROTOCOLS if number is None else ((number, number),)
+
+    @cached_property
+    def _given(self) -> Ranges:
+        """The details that the rule names; none for any."""
         rule = self.rule
-        given = port_ranges(rule)
         if rule.type is not None:
             first = rule.type * 256
-            given = ((first, first + 255),) if rule.code is None else ((first + rule.code, first + rule.code),)
-        if self.stateful:
-            return given or DETAILS
-        if (
-            not given or rule.action == "allow"
-        ):  # a later fragment has no ports: only an allow rule takes it for its own
-            return union((given or DETAILS, ((NO_DETAIL, NO_DETAIL),)))
-        return given
+            return ((first, first + 255),) if rule.code is None else ((first + rule.code, first + rule.code),)
+        ports = port_ranges(rule)
+        return () if ports == DETAILS else ports
+
+    @property
+    def _details(self) -> Ranges:
+        return self._given or DETAILS
 
 
 Meaning = Callable[[Line], tuple[Region, ...]]
@@ -179,10 +198,8 @@ def scene(name: str, vpc: Vpc) -> Scene:
 def ranges_of(texts: tuple[str, ...], of: int) -> Ranges:
     """The addresses of a family in some ranges, addresses, or both."""
     parsed = [one[0] for text in texts if (one := parse_cidr(text, bare=True))]
-    numbers = [
-        (int.from_bytes(one.first, "big"), int.from_bytes(one.last, "big")) for one in parsed if _of(one.bits) == of
-    ]
-    return union((((first, last),) for first, last in numbers))
+    ends = [(one.first, one.last) for one in parsed if _of(one.bits) == of]
+    return merged_ranges((int.from_bytes(first, "big"), int.from_bytes(last, "big")) for first, last in ends)
 
 
 def families_of(port: Port) -> set[int]:

@@ -6,10 +6,8 @@ ICMP and ICMPv6. *Peers* are addresses as numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-from ovsnet.model.rules import merged_ranges
 
 Ranges = tuple[tuple[int, int], ...]
 """Whole numbers as (first, last), sorted, disjoint and apart from each other."""
@@ -50,11 +48,6 @@ def difference(a: Ranges, b: Ranges) -> Ranges:
         if start <= last:
             found.append((start, last))
     return tuple(found)
-
-
-def union(several: Iterable[Ranges]) -> Ranges:
-    """The numbers that are in any."""
-    return merged_ranges(one for ranges in several for one in ranges)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,27 +65,32 @@ def inside(address: str, cidr: str) -> bool:
     return ip_address(address) in ip_network(cidr)
 
 
-def matches(vpc: Vpc, port: Port, rule: Rule, packet: Packet, stateful: bool) -> bool:
-    six = ":" in packet.peer
-    if rule.ethertype not in {None, "ipv6" if six else "ipv4"}:
+def speaks(rule: Rule, packet: Packet, stateful: bool) -> bool:
+    """Whether a rule is about such packets, whoever the peer is."""
+    six, protocol = ":" in packet.peer, None if rule.protocol is None else NUMBERS[str(rule.protocol)]
+    if rule.ethertype not in {None, "ipv6" if six else "ipv4"} or (protocol in {1, 58} and (protocol == 58) != six):
         return False
-    if rule.protocol is not None and NUMBERS[str(rule.protocol)] != packet.protocol:
+    anything = rule.type is None and rule.port in {None, "0-65535"}
+    if not packet.detail and packet.protocol != NUMBERS["gre"]:  # a later fragment: no ports, in IPv6 no protocol
+        assert not stateful
+        if rule.action == "allow":
+            return six or protocol in {None, packet.protocol}
+        return protocol is None or (not six and protocol == packet.protocol and anything)
+    if protocol not in {None, packet.protocol}:
         return False
-    if rule.port is not None or rule.type is not None:
-        if not packet.detail:
-            if stateful or rule.action != "allow":
-                return False
-        elif rule.type is not None:
-            if rule.type != packet.detail[0] or rule.code not in {None, packet.detail[1]}:
-                return False
-        else:
-            parts = rule.port if isinstance(rule.port, tuple) else (rule.port,)
-            bounds = [[int(number) for number in str(part).split("-")] for part in parts]
-            if not any(one[0] <= packet.detail[0] <= one[-1] for one in bounds):
-                return False
-    remote = rule.remote
-    if remote is None:
+    if anything:
         return True
+    if rule.type is not None:
+        return rule.type == packet.detail[0] and rule.code in {None, packet.detail[1]}
+    parts = rule.port if isinstance(rule.port, tuple) else (rule.port,)
+    bounds = [[int(number) for number in str(part).split("-")] for part in parts]
+    return any(one[0] <= packet.detail[0] <= one[-1] for one in bounds)
+
+
+def matches(vpc: Vpc, port: Port, rule: Rule, packet: Packet, stateful: bool) -> bool:
+    remote = rule.remote
+    if remote is None or not speaks(rule, packet, stateful):
+        return remote is None and speaks(rule, packet, stateful)
     if remote.group is not None:
         return packet.peer in members(vpc, remote.group, port.network)
     ranges = ADDRESS_GROUPS[remote.address_group] if remote.address_group else (str(remote.cidr),)
