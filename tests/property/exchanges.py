@@ -153,7 +153,11 @@ def _error(rng: random.Random, quoted: Talk, reporter: tuple[str, Port]) -> Fram
 def _fragment(rng: random.Random, talk: Talk) -> Frame:
     """The first or a later fragment of what the connection could carry."""
     offset, more = rng.choice(((0, True), (64, True), (128, False)))
-    body = p.udp(bytes(56), talk.sport, talk.dport) if talk.protocol == p.UDP else p.tcp(talk.sport, talk.dport, data=bytes(44))
+    body = (
+        p.udp(bytes(56), talk.sport, talk.dport)
+        if talk.protocol == p.UDP
+        else p.tcp(talk.sport, talk.dport, data=bytes(44))
+    )
     protocol = talk.protocol if talk.protocol in (p.UDP, p.TCP) else p.TCP
     if talk.version == 4:
         return talk.frame(p.ipv4(talk.src_ip, talk.dst_ip, body, protocol, flags=more << 13 | offset >> 3))
