@@ -1,6 +1,7 @@
 """``make bench``: every measure in one run on one machine, as a table and as JSON.
 
 python -m benchmarks [--sizes 10000,100000] [--rounds 5] [--out results.json] [--only install,change,filters,controller]
+python -m benchmarks --only filters,datapath --out benchmarks/results/filters.json   # docs/security-groups.md
 python -m benchmarks --only evpn [--hosts 10,50] --out benchmarks/results/bgp.json   # what docs/evpn-measured.md shows
 python -m benchmarks --only nats [--hosts 10,50] --out benchmarks/results/nats.json   # the same scenario over the bus
 """
@@ -22,6 +23,7 @@ from rich.table import Table
 
 from benchmarks import change, controller, filters, install
 from benchmarks.common import Measure
+from benchmarks.datapath import run as datapath
 from benchmarks.dissemination import beside_bgp
 from benchmarks.dissemination import run as dissemination
 from benchmarks.dissemination.cloud import WAYS
@@ -68,7 +70,10 @@ def main() -> int:
     parser.add_argument("--endpoints", default="1000,10000", help="sizes of the VPC in which one port changes")
     parser.add_argument("--members", default="10000", help="sizes of the security group (filters)")
     parser.add_argument("--ports", default="1000,10000,100000", help="sizes of the VPC that a controller holds")
-    parser.add_argument("--rounds", type=int, default=5, help="installs of each size and way")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="installs of each size and way, turns of each way (datapath)"
+    )
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of each measure (datapath)")
     parser.add_argument("--changes", type=int, default=50, help="one-port changes of each size")
     parser.add_argument("--out", type=Path, help="also write JSON here")
     parser.add_argument("--agents", default="500,2000", help="numbers of simulated hosts (dissemination)")
@@ -79,7 +84,7 @@ def main() -> int:
     parser.add_argument(
         "--only",
         default="install,change,filters,controller",
-        help="which measures: install, change, filters, controller, dissemination, evpn, nats, direct",
+        help="which measures: install, change, filters, datapath, controller, dissemination, evpn, nats, direct",
     )
     asked = parser.parse_args()
     only = asked.only.split(",")
@@ -95,6 +100,8 @@ def main() -> int:
         measures += change.run([int(size) for size in asked.endpoints.split(",")], asked.changes, say)
     if "filters" in only:
         measures += filters.run([int(size) for size in asked.members.split(",")], asked.changes, say)
+    if "datapath" in only:
+        measures += datapath.run(asked.rounds, asked.seconds, say)
     if "controller" in only:
         measures += controller.run([int(size) for size in asked.ports.split(",")], asked.changes, say)
     if "dissemination" in only:

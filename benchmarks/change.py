@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.common import Measure, cloud_port, cloud_state, cpu_of, memory_of, summary
@@ -31,8 +32,10 @@ def run(sizes: list[int], changes: int, say: Callable[[str], None]) -> list[Meas
         ms = [1000 * one for one in seconds]
         medians.append(sorted(seconds)[len(seconds) // 2])
         measures += [
-            summary(f"cold start, {size} endpoints", "s", [cold], 1.0 if size <= 10_000 else None),
-            summary(f"restart, {size} endpoints, nothing to do", "s", [restart], 2.0 if size <= 33_000 else None),
+            summary(f"cold start, {size} endpoints", "s", [cold.seconds], 1.0 if size <= 10_000 else None),
+            summary(
+                f"restart, {size} endpoints, nothing to do", "s", [restart.seconds], 2.0 if size <= 33_000 else None
+            ),
             summary(f"one port changed, {size} endpoints", "ms", ms, 10.0),
             summary(f"one port changed, CPU of the agent's processes, {size} endpoints", "ms", [cpu]),
             *(summary(f"memory of the {what} process, {size} endpoints", "MB", [mb]) for what, mb in memory.items()),
@@ -43,9 +46,18 @@ def run(sizes: list[int], changes: int, say: Callable[[str], None]) -> list[Meas
     return measures
 
 
+@dataclass(frozen=True)
+class Start:
+    """A start of the agent until its flows are in place: by the clock, and CPU of the agent and of ovs-vswitchd."""
+
+    seconds: float
+    cpu: float
+    vswitchd_cpu: float
+
+
 @contextlib.contextmanager
-def enforcing(state: VpcState, starts: int = 1) -> Iterator[tuple[AgentHost, list[float], float]]:
-    """A host that enforces a made-up cloud; the seconds of ``starts`` cold starts (empty switch) and of a restart."""
+def enforcing(state: VpcState, starts: int = 1) -> Iterator[tuple[AgentHost, list[Start], Start]]:
+    """A host that enforces a made-up cloud, ``starts`` cold starts (empty switch), and a restart with nothing to do."""
     host = AgentHost()
     try:
         host.ovs.start()
@@ -62,8 +74,8 @@ def enforcing(state: VpcState, starts: int = 1) -> Iterator[tuple[AgentHost, lis
         host.close()
 
 
-def _cold_start(host: AgentHost) -> float:
-    """Seconds until a started agent has filled an empty switch; it is ended again."""
+def _cold_start(host: AgentHost) -> Start:
+    """Start the agent on an empty switch, and end it again."""
     host.ovs.ofctl("del-flows", "br-int")
     time.sleep(1.0)
     took = _start(host)
@@ -71,14 +83,19 @@ def _cold_start(host: AgentHost) -> float:
     return took
 
 
-def _start(host: AgentHost) -> float:
-    """Seconds from the start of the agent's process until its flows are in place, by its own log."""
+def _start(host: AgentHost) -> Start:
+    """Start the agent, until it is ready; what that took until its flows were in place, by its own log."""
     before = host.log.stat().st_size
+    vswitchd = host.ovs.vswitchd_pid
+    if vswitchd is None:
+        raise RuntimeError("ovs-vswitchd does not run")
+    used = cpu_of(vswitchd)
     started = time.perf_counter()
     host.start("--audit-interval", "3600", ready=False)
     while " flows, " not in host.log.read_text()[before:]:
         time.sleep(0.005)
-    took = time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    took = Start(seconds, sum(map(cpu_of, processes_of(host).values())), cpu_of(vswitchd) - used)
     while not host.ready():
         time.sleep(0.01)
     return took

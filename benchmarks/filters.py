@@ -19,7 +19,7 @@ from tests.agent_kit import AgentHost
 GROUP = "app"
 RULES = 20
 STARTS = 3  # cold starts of each size
-_SUM = "security groups, {} members, {} rules: "
+_ABOUT = "{} members, {} rules: "
 _TABLE_NAMES = {str(table.id): table.name for table in TABLES}
 _OF_GROUPS = {table.name for table in TABLES if table.features == ("security_groups",)}
 
@@ -46,13 +46,15 @@ def run(
     measures: list[Measure] = []
     for size in sizes:
         say(f"security groups with {size} members")
-        about = _SUM.format(size, RULES)
+        about = _ABOUT.format(size, RULES)
         with enforcing(state(size, local=local), starts) as (host, cold, _restart):
             tables = flows_by_table(host)
             measures += [
                 summary(f"{about}flows of a host", "", [tables.total()]),
                 summary(f"{about}of them for security groups", "", [sum(tables[name] for name in _OF_GROUPS)]),
-                summary(f"{about}cold start", "s", cold, 1.0 if size <= 10_000 else None),
+                summary(f"{about}cold start", "s", [one.seconds for one in cold], 1.0 if size <= 10_000 else None),
+                summary(f"{about}cold start, CPU of the agent's processes", "s", [one.cpu for one in cold]),
+                summary(f"{about}cold start, CPU of ovs-vswitchd", "s", [one.vswitchd_cpu for one in cold]),
             ]
             changing = _Changing(host)
             named = f"p{size}"

@@ -6,6 +6,7 @@ for a port, a network's for a VNI.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -24,6 +25,7 @@ from ovsnet.numbers import Numbers
 from ovsnet.pipeline.template import Key, Row
 
 T = TypeVar("T")
+_PORT_ROWS = tuple(feature.port for feature in FEATURES if feature.port)
 
 
 @dataclass
@@ -145,6 +147,9 @@ class HostCompiler:
             before = self._rows.pop(unit, {})
             if flows:
                 self._rows[unit] = flows
+            if not before and new.keys().isdisjoint(flows):
+                new.update(flows)
+                continue
             gone.update((key, flow) for key, flow in before.items() if flows.get(key) != flow)
             for key, flow in flows.items():
                 if before.get(key) == flow:
@@ -157,13 +162,13 @@ class HostCompiler:
 
     def _commit(self, gone: dict[Key, Owned], new: dict[Key, Owned]) -> Delta:
         flows = self.desired.flows
-        for key, flow in new.items():
+        for key, flow in new.items() if not flows.keys().isdisjoint(new) else ():
             if key in flows and key not in gone:
                 raise ConflictError(f"{flows[key].subject} and {flow.subject} claim one flow of {key[0].name}")
         remove = tuple(flow for key, flow in gone.items() if key not in new)
         for flow in remove:
             del flows[flow.row.key]
-        add = tuple(flow for key, flow in new.items() if row_of(gone.get(key)) != flow.row)
+        add = tuple([flow for key, flow in new.items() if row_of(gone.get(key)) != flow.row] if gone else new.values())
         flows.update(new)
         return Delta(add, remove)
 
@@ -204,7 +209,10 @@ class HostCompiler:
             self._touch_all(vpc.groups.note(subject, new))
 
     def _filters_of(self, name: str) -> Filters:
-        return self._filters.setdefault(name, Filters(name, self.numbers))
+        filters = self._filters.get(name)
+        if filters is None:
+            filters = self._filters[name] = Filters(name, self.numbers)
+        return filters
 
     def _change_groups(
         self, name: str, groups: Mapping[str, SecurityGroup | None], ranges: Mapping[str, AddressGroup | None]
@@ -288,8 +296,7 @@ class HostCompiler:
     def _members(self, vpc: _Vpc, name: str, nic: Port | RemoteEndpoint) -> Members:
         """A port's addresses with its groups, as the features see them; those of nobody's interest are left out."""
         member_of = self._filters_of(name).member_of
-        named = ((ip, member_of(groups)) for ip, groups in vpc.groups.addresses(nic))
-        return tuple((*ip_int(ip), groups) for ip, groups in named if groups)
+        return tuple([(*ip_int(ip), in_) for ip, groups in vpc.groups.addresses(nic) if (in_ := member_of(groups))])
 
     def _subject_rows(self, subject: Subject) -> Iterable[Row]:
         if subject.kind == "host":
@@ -306,7 +313,7 @@ class HostCompiler:
         made = self._neighbour(vpc, subject) if subject.kind == "endpoint" else self._port(vpc, subject)
         if made is None:
             return ()
-        return [row for feature in FEATURES if feature.port for row in feature.port(made, self.facts)]
+        return [row for rows in _PORT_ROWS for row in rows(made, self.facts)]
 
     def _port(self, vpc: _Vpc, subject: Subject) -> Endpoint | None:
         """The port as numbers; ``None`` if it is of no concern here."""
@@ -316,7 +323,7 @@ class HostCompiler:
             return None
         local = self.host in port.hosts
         up = local and subject.vpc not in self.facts.down
-        vteps = [ip_int(vpc.hosts[host]) for host in port.hosts if host != self.host]
+        vteps = [_vtep_int(vpc.hosts[host]) for host in port.hosts if host != self.host]
         ofport = self.facts.ofports.get(port.id) if up else None
         judged: dict[str, int] = {}
         if local and port.port_security:
@@ -356,17 +363,19 @@ def endpoint(
     return Endpoint(
         vni=vni,
         mac=mac,
-        v4=tuple(ip for ip, bits in ips if bits == 32),
-        v6=tuple(ip for ip, bits in ips if bits == 128),
+        v4=tuple([ip for ip, bits in ips if bits == 32]),
+        v6=tuple([ip for ip, bits in ips if bits == 128]),
         link_local=link_local(mac),
         allowed=tuple(
-            SourceAddress(*cidr_int(allowed.ip), mac_int(allowed.mac) if allowed.mac else mac)
-            for allowed in port.allowed_addresses
+            [
+                SourceAddress(*cidr_int(allowed.ip), mac_int(allowed.mac) if allowed.mac else mac)
+                for allowed in port.allowed_addresses
+            ]
         ),
         secured=port.port_security,
         local=local,
         ofport=ofport,
-        vteps=tuple(address for address, _bits in vteps),
+        vteps=tuple([address for address, _bits in vteps]),
         vtep_bits=vteps[0][1] if vteps else 32,
         members=members,
         **judged,
@@ -381,6 +390,9 @@ def compile_states(states: Iterable[VpcState], host: str, facts: Facts, numbers:
         compiler.put_vpc(state)
     compiler.update()
     return compiler.desired
+
+
+_vtep_int = functools.lru_cache(1 << 16)(ip_int)  # there are few, and every port elsewhere has one
 
 
 def _policy(port: Port) -> Policy:

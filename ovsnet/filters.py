@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
@@ -83,6 +83,7 @@ class Filters:
         self._policies: dict[Policy, Numbered] = {}
         self._rules: dict[str, tuple[int, ...]] = {}
         self._bits: dict[str, tuple[tuple[int, int], ...]] = {}
+        self._member_of: dict[tuple[str, ...], tuple[tuple[int, int], ...]] = {}  # what was found in ``_bits``
         self._banks: tuple[Bank, ...] = ()
         self._other_groups: set[str] = set()
         self._other_ranges = False
@@ -114,8 +115,15 @@ class Filters:
         """A policy's numbers, as settled."""
         return self._policies[policy]
 
-    def member_of(self, groups: Iterable[str]) -> tuple[tuple[int, int], ...]:
+    def member_of(self, groups: Collection[str]) -> tuple[tuple[int, int], ...]:
         """(bank, bits) for the groups among these that rules here speak of."""
+        known = tuple(groups)
+        member_of = self._member_of.get(known)
+        if member_of is None:
+            member_of = self._member_of[known] = self._find_member_of(known)
+        return member_of
+
+    def _find_member_of(self, groups: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
         found: dict[int, int] = {}
         for group in groups:
             for bank, bit in self._bits.get(group, ()):
@@ -138,6 +146,7 @@ class Filters:
             policy: Numbered(number, by_id[bank], self._stateful(policy)) for policy, (number, bank) in numbers.items()
         }
         self._bits = _bits_of_groups(self._banks)
+        self._member_of = {}
         touched.groups = {name for name in bits.keys() | self._bits.keys() if bits.get(name) != self._bits.get(name)}
         touched.ranges |= [(b.id, b.set_bits) for b in banks] != [(b.id, b.set_bits) for b in self._banks]
         for policy in before.keys() | self._policies.keys():
@@ -219,7 +228,7 @@ class Filters:
             ingress=rule.direction == "ingress",
             family=family(rule) or 0,
             protocol=protocol_number(rule),
-            ports=tuple(mask for first, last in port_ranges(rule) for mask in port_masks(first, last)),
+            ports=_port_masks(rule),
             icmp=None if rule.type is None else (rule.type, rule.code),
             peer=peer,
             priority=sg.priority(rule.priority, action),
@@ -241,6 +250,12 @@ class Filters:
                     kind, _, what = spoken.partition(":")
                     found.setdefault(spoken, ("security_group", name) if kind == "cidr" else ("address_group", what))
         return found
+
+
+def _port_masks(rule: Rule) -> tuple[tuple[int, int], ...]:
+    """Ports as (value, mask); none for all of them, since a match has to have a bit."""
+    masks = tuple(mask for first, last in port_ranges(rule) for mask in port_masks(first, last))
+    return () if masks == ((0, 0),) else masks
 
 
 def _prefixes(cidr: str) -> Iterator[tuple[int, int, int]]:

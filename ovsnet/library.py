@@ -16,9 +16,9 @@ PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58, "sctp": 132}
 EPHEMERAL = 49152
 """The source port of frames made here (RFC 6335, section 6)."""
 _PORTS = {
-    "tcp": (f.TCP_SRC, f.TCP_DST),
-    "udp": (f.UDP_SRC, f.UDP_DST),
-    "sctp": (f.SCTP_SRC, f.SCTP_DST),
+    PROTOCOLS["tcp"]: (f.TCP_SRC, f.TCP_DST),
+    PROTOCOLS["udp"]: (f.UDP_SRC, f.UDP_DST),
+    PROTOCOLS["sctp"]: (f.SCTP_SRC, f.SCTP_DST),
 }
 
 
@@ -53,15 +53,25 @@ def assumed_facts(model: Model, host: str) -> Facts:
 
 
 def frame(
-    in_port: int, eth_src: str, eth_dst: str, ip_src: str, ip_dst: str, protocol: str = "icmp", port: int = 0
+    in_port: int,
+    eth_src: str,
+    eth_dst: str,
+    ip_src: str,
+    ip_dst: str,
+    protocol: str | int = "icmp",
+    port: int = 0,
+    icmp: tuple[int, int] | None = None,
 ) -> dict[Field, int]:
     """A unicast IP frame as ``explain.Tables.walk`` takes it: field -> value.
 
-    ``protocol`` is a name of ``PROTOCOLS``; ``icmp`` becomes ICMPv6 with IPv6 addresses, an echo request.
+    ``protocol`` is a name of ``PROTOCOLS``, or a number; ``icmp`` becomes ICMPv6 with IPv6 addresses, with the type and
+    code that the argument ``icmp`` gives, an echo request without.
     """
     src, bits = ip_int(ip_src)
     dst, _ = ip_int(ip_dst)
-    number = PROTOCOLS["icmpv6" if protocol == "icmp" and bits == 128 else protocol]
+    number = protocol if isinstance(protocol, int) else PROTOCOLS[protocol]
+    if number == PROTOCOLS["icmp"] and bits == 128:
+        number = PROTOCOLS["icmpv6"]
     packet = {
         f.IN_PORT: in_port,
         f.VLAN_VID: 0,
@@ -73,11 +83,13 @@ def frame(
     }
     source, target = (f.IPV4_SRC, f.IPV4_DST) if bits == 32 else (f.IPV6_SRC, f.IPV6_DST)
     packet |= {source: src, target: dst}
-    if protocol in _PORTS:
-        from_port, to_port = _PORTS[protocol]
+    if number in _PORTS:
+        from_port, to_port = _PORTS[number]
         packet |= {from_port: EPHEMERAL, to_port: port}
     if number == PROTOCOLS["icmp"]:
-        packet |= {f.ICMP_TYPE: 8, f.ICMP_CODE: 0}
+        kind, code = icmp or (8, 0)
+        packet |= {f.ICMP_TYPE: kind, f.ICMP_CODE: code}
     if number == PROTOCOLS["icmpv6"]:
-        packet |= {f.ICMPV6_TYPE: 128, f.ICMPV6_CODE: 0}
+        kind, code = icmp or (128, 0)
+        packet |= {f.ICMPV6_TYPE: kind, f.ICMPV6_CODE: code}
     return packet

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from ovsnet.desired import Subject
 from ovsnet.model.numbers import ip_text, link_local, mac_int
@@ -65,18 +65,18 @@ class Memberships:
         """Whose flows say which groups the borrowed addresses of a network are in that nobody has."""
         return (_address(vpc, at, ip) for at, ip in self._borrowers if at == network)
 
-    def addresses(self, nic: Nic) -> Iterator[tuple[str, Iterable[str]]]:
+    def addresses(self, nic: Nic) -> Sequence[tuple[str, Collection[str]]]:
         """The addresses that a port or endpoint has, each with its groups; with IPv6, the link-local one too."""
         groups = groups_of(nic)
         ips = nic.ips or ()
         if not self._borrowers and not groups:
-            return
-        if any(":" in ip for ip in ips):
+            return ()
+        if ":" in "".join(ips):
             own = ip_text(link_local(mac_int(nic.mac or "")), 128)
             ips = ips if own in ips else (*ips, own)
-        for ip in ips:
-            users = self._borrowers.get((nic.network, ip))
-            yield ip, groups if users is None else {*groups, *self.borrowed(nic.network, ip)}
+        if not self._borrowers:
+            return [(ip, groups) for ip in ips]
+        return [(ip, {*groups, *self.borrowed(nic.network, ip)}) for ip in ips]
 
     def borrowed(self, network: str, ip: str) -> set[str]:
         """The groups of the ports that may borrow an address."""

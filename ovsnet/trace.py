@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ovsnet.desired import Desired
@@ -11,7 +11,7 @@ from ovsnet.explain import Emission, Packet, Tables, Walk, arrival
 from ovsnet.facts import Facts
 from ovsnet.library import assumed_facts, compile, frame
 from ovsnet.model import Host, Model, Port, Vpc, VpcState
-from ovsnet.model.numbers import ip_int, mac_int, mac_text
+from ovsnet.model.numbers import ip_int, ip_text, mac_int, mac_text
 from ovsnet.pipeline import fields as f
 from ovsnet.pipeline.render import value_text
 
@@ -53,13 +53,33 @@ class Trace:
     decided_by: str
 
 
-def places(model: Model, facts: Mapping[str, Facts] | None = None) -> dict[str, Place]:
-    """Every host of a model compiled, with the facts given or assumed. Raises as ``compile`` does."""
-    found = {}
-    for host in model.hosts:
-        seen = (facts or {}).get(host) or assumed_facts(model, host)
-        found[host] = Place(seen, compile(model, host, seen))
-    return found
+def places(model: Model, facts: Mapping[str, Facts] | None = None) -> Mapping[str, Place]:
+    """Every host of a model, with the facts given or assumed; each is compiled when it is first asked for.
+
+    Asking raises as ``compile`` does.
+    """
+    return _Places(model, facts or {})
+
+
+class _Places(Mapping[str, Place]):
+    def __init__(self, model: Model, facts: Mapping[str, Facts]) -> None:
+        self._model = model
+        self._facts = facts
+        self._made: dict[str, Place] = {}
+
+    def __getitem__(self, host: str) -> Place:
+        if host not in self._model.hosts:
+            raise KeyError(host)
+        if host not in self._made:
+            seen = self._facts.get(host) or assumed_facts(self._model, host)
+            self._made[host] = Place(seen, compile(self._model, host, seen))
+        return self._made[host]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._model.hosts)
+
+    def __len__(self) -> int:
+        return len(self._model.hosts)
 
 
 def model_of(states: Iterable[VpcState]) -> Model:
@@ -83,15 +103,16 @@ def trace(
     at: Mapping[str, Place],
     source: str,
     target: str,
-    protocol: str = "icmp",
+    protocol: str | int = "icmp",
     port: int = 0,
     family: int = 0,
+    icmp: tuple[int, int] | None = None,
 ) -> Trace:
     """Follow one packet from port ``source`` (``VPC/NAME``) to ``target`` (another port's name, or an IP address).
 
-    ``protocol`` is tcp, udp, sctp or icmp, ``port`` its destination; ``family`` 4 or 6 chooses where both ports have
-    both (0: the first that they share). The sender first asks for the MAC, as a workload does, then sends. Raises
-    UserError when there is nothing to send from, or to.
+    ``protocol`` is tcp, udp, sctp, icmp or a number, ``port`` its destination, ``icmp`` its type and code (left out, an
+    echo request); ``family`` 4 or 6 chooses where both ports have both (0: the first that they share). The sender first
+    asks for the MAC, as a workload does, then sends. Raises UserError when there is nothing to send from, or to.
     """
     sender = _port(model, source)
     if sender.host is None:
@@ -108,9 +129,13 @@ def trace(
         reason = f"the question dies in {step.table.name} on {sender.host}: {step.flow.row.template.doc}"
         return Trace(source, target, (question,), (), False, reason, str(step.flow.subject))
     wanted = mac if mac is not None else mac_text(answer or 0)
-    packet = frame(start, sender.mac or "", wanted, ip_src, ip_dst, protocol, port)
-    hops, reached = _follow(model, at, sender.host, packet, f"{protocol} {ip_src} -> {ip_dst}")
+    packet = frame(start, sender.mac or "", wanted, ip_src, ip_dst, protocol, port, icmp)
+    hops, reached = _follow(model, at, sender.host, packet, f"{_named(protocol)} {ip_src} -> {ip_dst}")
     return _conclude(source, target, question, hops, reached)
+
+
+def _named(protocol: str | int) -> str:
+    return protocol if isinstance(protocol, str) else f"protocol {protocol}"
 
 
 def _walk(place: Place, packet: Packet) -> Walk:
@@ -222,6 +247,14 @@ def _conclude(source: str, target: str, question: Hop, hops: list[Hop], reached:
     return Trace(source, target, (question, *hops), names, delivered, reason, str(step.flow.subject))
 
 
+def addresses_of(packet: Packet) -> tuple[str, str]:
+    """The source and destination address of an IP packet."""
+    six = packet[f.ETH_TYPE] == f.ETH_IPV6
+    source, target = (f.IPV6_SRC, f.IPV6_DST) if six else (f.IPV4_SRC, f.IPV4_DST)
+    bits = 128 if six else 32
+    return ip_text(packet[source], bits), ip_text(packet[target], bits)
+
+
 def ofproto_flow(packet: Packet) -> str:
     """The frame as ``ovs-appctl ofproto/trace`` takes it (ovs-vswitchd(8))."""
     names = {f.ETH_TYPE: "dl_type", f.ICMPV6_TYPE: "icmpv6_type", f.TUN_ID: "tun_id"}
@@ -257,4 +290,15 @@ def agrees(hop: Hop, output: str) -> bool:
     return ofproto_tables(output) == [(s.table.id, s.flow.row.priority) for s in hop.walk.steps]
 
 
-__all__ = ["Hop", "Place", "Trace", "agrees", "model_of", "ofproto_flow", "ofproto_tables", "places", "trace"]
+__all__ = [
+    "Hop",
+    "Place",
+    "Trace",
+    "addresses_of",
+    "agrees",
+    "model_of",
+    "ofproto_flow",
+    "ofproto_tables",
+    "places",
+    "trace",
+]

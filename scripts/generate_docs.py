@@ -20,6 +20,7 @@ from ovsnet.model.docs import PAGES
 from ovsnet.pipeline.docs import pipeline_markdown
 from ovsnet.pipeline.fields import REGISTER_FIELDS
 from ovsnet.pipeline.tables import TABLES
+from ovsnet.reasons import reasons_page
 from ovsnet.transport.asyncapi import asyncapi
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +47,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs/pipeline.md": pipeline,
         ROOT / "docs/metrics.md": metrics,
         ROOT / "docs/asyncapi.yaml": bus,
+        ROOT / "docs/explain.md": reasons_page(),
         ROOT / "docs/lint.md": lint_page(),
     }
     generated |= {ROOT / "docs" / name: page() for name, page in PAGES.items()}

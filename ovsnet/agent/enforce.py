@@ -136,6 +136,7 @@ class Enforcer:
         Raises SwitchError.
         """
         self.held = {}
+        empty = not self.flows
         rows = {key: owned.row for key, owned in self.flows.items()}
         keep = {key for key, owned in self.flows.items() if owned.subject.vpc in self.frozen} if self.frozen else ()
         steps = plan(desired, Actual(rows, self._strays), keep=keep)
@@ -149,7 +150,8 @@ class Enforcer:
         else:
             changed = self._apply_apart(steps, desired)
         self._moved = False
-        self._reassign(desired)
+        if not empty:
+            self._reassign(desired)
         return changed
 
     def advance(self, desired: Desired, delta: Delta) -> int:
@@ -229,7 +231,7 @@ class Enforcer:
         found = {
             vpc: {user for vni in vnis for user in users.get(vni, ())} - {vpc, ""} for vpc, vnis in self._claims.items()
         }
-        for owned in (*steps.add, *steps.change):
+        for owned in (*steps.add, *steps.change) if self.flows else ():
             if self._owner_changes(owned) and owned.subject.vpc:
                 found.setdefault(owned.subject.vpc, set()).add(self.flows[owned.row.key].subject.vpc)
         return {vpc: others - {""} for vpc, others in found.items() if others - {""}}
@@ -257,8 +259,7 @@ class Enforcer:
     def _record(self, applied: Plan) -> None:
         for row in applied.remove:
             self.flows.pop(row.key, None)
-        for owned in (*applied.add, *applied.change):
-            self.flows[owned.row.key] = owned
+        self.flows.update({owned.row.key: owned for owned in (*applied.add, *applied.change)})
         if applied.strays:
             self._strays = ()
 

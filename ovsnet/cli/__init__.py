@@ -14,6 +14,7 @@ from ovsnet.cli.check import check_command
 from ovsnet.cli.common import console, write
 from ovsnet.cli.compile import compile_command
 from ovsnet.cli.controller import controller_command
+from ovsnet.cli.explain import explain_command
 from ovsnet.cli.lint import lint_command
 from ovsnet.cli.schema import schema_command
 from ovsnet.cli.status import status_command
@@ -50,6 +51,7 @@ app.command("plan")(plan_command)
 app.command("apply")(apply_command)
 app.command("status")(status_command)
 app.command("trace")(trace_command)
+app.command("explain")(explain_command)
 app.command("agent", context_settings=SETTINGS)(agent_command)
 app.command("controller", context_settings=SETTINGS)(controller_command)
 app.add_typer(port.app, name="port")

@@ -6,7 +6,8 @@ import contextlib
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,9 @@ TRACE_WITHIN = 5
 """Seconds that a switch may take for its own trace of a packet."""
 Tracer = Callable[[str], tuple[bool, str]]
 """Asks a switch to trace a flow: whether it answered, and what it, or ovs-appctl, says."""
+
+Dumper = Callable[[], str]
+"""Asks a switch for all entries of its connection tracker: what ovs-appctl says, one a line."""
 
 LabName = Annotated[str | None, typer.Option("--lab", help="A running lab's name; left out: the only one there is.")]
 Socket = Annotated[
@@ -87,6 +91,17 @@ class Sight:
     model: Model
     places: Mapping[str, Place]
     switches: Mapping[str, Tracer]
+    trackers: Mapping[str, Dumper] = field(default_factory=dict)
+
+    def connections(self, hop: Hop) -> tuple[str, ...]:
+        """The entries of a host's connection tracker between the two addresses of a packet, either way; sorted."""
+        from ovsnet.trace import addresses_of
+
+        if hop.host not in self.trackers:
+            return ()
+        pair = {f"src={one},dst={other}," for one, other in permutations(addresses_of(hop.packet))}
+        lines = self.trackers[hop.host]().splitlines()
+        return tuple(sorted(line.strip() for line in lines if any(ends in line for ends in pair)))
 
     def compare(self, hop: Hop) -> tuple[str, str]:
         """``agrees``, ``differs`` or ``no answer``, with what the switch's own trace says; empty without a switch."""
@@ -115,10 +130,13 @@ def sight(files: list[Path] | None, lab: str | None, socket: Path | None, site: 
     reached = sockets(lab, socket)
     held, facts, switches = _look(reached)
     model = model_of(held)
-    return Sight(model, places(model, facts), switches)
+    tracers = {host: _tracer(control, bridge) for host, (control, bridge) in switches.items()}
+    trackers = {host: _dumper(control) for host, (control, _) in switches.items()}
+    return Sight(model, places(model, facts), tracers, trackers)
 
 
-def _look(reached: Mapping[str, Path]) -> tuple[list[Any], dict[str, Facts], dict[str, Tracer]]:
+def _look(reached: Mapping[str, Path]) -> tuple[list[Any], dict[str, Facts], dict[str, tuple[str, str]]]:
+    """What agents hold, the facts of their hosts, and where their switches are controlled, with the bridge's name."""
     from ovsnet.agent.client import AgentClient
 
     held, facts, switches = [], {}, {}
@@ -130,23 +148,27 @@ def _look(reached: Mapping[str, Path]) -> tuple[list[Any], dict[str, Facts], dic
         zones = {port["id"]: port["zone"] for port in seen["ports"] if port["zone"]}
         facts[host] = Facts(ofports, seen["tunnel_ofport"], seen["datapath"] != "system", zones=zones)
         if shutil.which("ovs-appctl"):
-            switches[host] = _tracer(seen["bridge"], seen["ovsdb"])
+            control = Path(seen["ovsdb"].removeprefix("unix:")).parent / "ovs-vswitchd.ctl"
+            switches[host] = (str(control) if control.exists() else "ovs-vswitchd", seen["bridge"])
     return held, facts, switches
 
 
-def _tracer(bridge: str, ovsdb: str) -> Tracer:
-    """Ask the vswitchd beside an OVSDB socket for its own trace."""
-    control = Path(ovsdb.removeprefix("unix:")).parent / "ovs-vswitchd.ctl"
+def _tracer(control: str, bridge: str) -> Tracer:
+    """Ask the vswitchd behind a control socket for its own trace."""
+    return lambda flow: _appctl(control, "ofproto/trace", bridge, flow)
 
-    def ask(flow: str) -> tuple[bool, str]:
-        target = str(control) if control.exists() else "ovs-vswitchd"
-        done = subprocess.run(
-            ["ovs-appctl", f"--timeout={TRACE_WITHIN}", "-t", target, "ofproto/trace", bridge, flow],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        return done.returncode == 0, done.stdout + done.stderr
 
-    return ask
+def _dumper(control: str) -> Dumper:
+    """Ask the vswitchd behind a control socket for the entries of its connection tracker."""
+    return lambda: _appctl(control, "dpctl/dump-conntrack", "-m")[1]
+
+
+def _appctl(control: str, *command: str) -> tuple[bool, str]:
+    done = subprocess.run(
+        ["ovs-appctl", f"--timeout={TRACE_WITHIN}", "-t", control, *command],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.returncode == 0, done.stdout + done.stderr
 
 
 @contextlib.contextmanager

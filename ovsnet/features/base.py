@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ovsnet.facts import Facts
 from ovsnet.pipeline.template import FlowTemplate, Row
@@ -28,8 +29,7 @@ Members = tuple[tuple[int, int, tuple[tuple[int, int], ...]], ...]
 """Addresses with the groups that they are in: (address, 32 or 128, (bank, bits) of the groups)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """One port of a network, or a neighbour behind a bare VTEP, as numbers.
 
     ``v4`` and ``v6`` are the declared addresses; ``link_local`` the EUI-64 address of the MAC (RFC 4291, appendix A).

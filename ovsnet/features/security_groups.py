@@ -28,11 +28,15 @@ from ovsnet.pipeline.template import (
     SetField,
     Track,
 )
-from ovsnet.pipeline.verdicts import ALLOW, ANSWER_LENGTH, DROP, LOG_LENGTH, LOG_METER, LOGGED, REJECT, REJECT_METER
+from ovsnet.pipeline.verdicts import ALLOW, DROP, LOG_LENGTH, LOG_METER, LOGGED, REJECT, REJECT_METER
+from ovsnet.responders.reject import SNAP
 
 INGRESS, IPV6, ALONE, LATER, JUDGED = 0x01, 0x02, 0x04, 0x08, 0x80
 """Bits of ``way``: which direction's rules count; the family; the packet's own ports and protocol count, not the
 connection's; a later fragment, which has no ports; always set."""
+
+FRAGMENT = 44
+"""What Open vSwitch shows as the protocol of a later fragment of IPv6."""
 
 ND_AND_MLD = (130, 131, 132, 133, 134, 135, 136, 137, 143)
 """ICMPv6 types that are not subject to groups: neighbour discovery (RFC 4861), multicast listeners (RFC 3810)."""
@@ -118,7 +122,8 @@ def _end_templates(end: _End) -> Iterator[FlowTemplate]:
             f"A rule drops it{', and it is told' if logged else ''}.",
         )  # fmt: skip
         yield _template(
-            f"{end.name}-reject{logged}", end.verdict, 100, (_verdict(REJECT, logged),), (Copy(REJECT_METER, ANSWER_LENGTH),),
+            f"{end.name}-reject{logged}", end.verdict, 100, (_verdict(REJECT, logged),),
+            (Copy(REJECT_METER, SNAP),),
             f"A rule rejects it: the agent answers{' and tells' if logged else ''}.",
         )  # fmt: skip
 
@@ -309,19 +314,23 @@ def rule_rows(policy: int, stateful: bool, rule: Rule) -> Iterator[Row]:
             yield _rule_row("port" if mask == 0xFFFF else "ports", policy, rule, port=value, mask=mask)
     else:
         yield _rule_row("protocol", policy, rule)
-    if stateful and rule.protocol == f.PROTO_SCTP:
-        yield _rule_row("own-protocol" if not rule.ports else "protocol", policy, rule)  # the latter: related errors
+    if own and stateful:  # errors about a connection, which have no ports of their own
+        yield _rule_row("protocol", policy, rule, under=ALONE)
 
 
 def _own_rows(policy: int, stateful: bool, rule: Rule, ports: tuple[tuple[int, int], ...]) -> Iterator[Row]:
-    if not ports:
-        yield _rule_row("own-protocol", policy, rule)
-        return
+    """Rows that look at the packet's own protocol and ports; a later fragment has no ports, in IPv6 no protocol."""
     for value, mask in ports:
         name = "own-port" if mask == 0xFFFF else "own-ports"
         yield _rule_row(name, policy, rule, port=value, mask=mask, under=LATER)
-    if not stateful and rule.verdict & ~LOGGED == ALLOW:
+    if not ports:
+        yield _rule_row("own-protocol", policy, rule)
+    if stateful or rule.verdict & ~LOGGED != ALLOW:
+        return
+    if ports and rule.family != 6:
         yield _rule_row("own-protocol", policy, rule, way=LATER, under=LATER)
+    if rule.family != 4:
+        yield _rule_row("own-protocol", policy, rule, way=LATER | IPV6, under=LATER | IPV6, proto=FRAGMENT)
 
 
 def _rule_row(kind: str, policy: int, rule: Rule, way: int = 0, under: int = 0, **values: int) -> Row:
@@ -333,7 +342,7 @@ def _rule_row(kind: str, policy: int, rule: Rule, way: int = 0, under: int = 0, 
         word, bit = divmod(rule.peer[1], 32)
         peer, values["bit"] = f"-{rule.peer[0]}{word}", 1 << bit
     values |= {"policy": policy, "way": way, "under": under, "priority": rule.priority}
-    values |= {"proto": rule.protocol or 0, "verdict": rule.verdict, "rule": rule.number}
+    values = {"proto": rule.protocol or 0, "verdict": rule.verdict, "rule": rule.number} | values
     template = RULES[kind, peer]
     return Row(template, tuple(values[param.name] for param in template.params))
 
@@ -342,14 +351,12 @@ def _halves(bits: int, fields: tuple[f.RegisterField, ...]) -> tuple[int, ...]:
     return tuple(bits >> 32 * i & 0xFFFFFFFF for i in range(len(fields)))
 
 
-def member_rows(vni: int, ip: int, width: int, member_of: Iterable[tuple[int, int]]) -> Iterator[Row]:
+def member_rows(vni: int, ip: int, width: int, member_of: Iterable[tuple[int, int]]) -> list[Row]:
     """The rows that say which groups an address of ``width`` 32 or 128 is in: ``member_of`` are (bank, bits)."""
-    for bank, bits in member_of:
-        halves = _halves(bits, f.GROUPS)
-        if width == 128:
-            yield MEMBER_V6.row(vni, bank, *_ip_words(ip), *halves)
-        else:
-            yield MEMBER.row(vni, bank, ip, *halves)
+    if width == 32:
+        return [Row(MEMBER, (vni, bank, ip, bits & 0xFFFFFFFF, bits >> 32)) for bank, bits in member_of]
+    words = _ip_words(ip)
+    return [MEMBER_V6.row(vni, bank, *words, *_halves(bits, f.GROUPS)) for bank, bits in member_of]
 
 
 def range_row(bank: int, ip: int, length: int, v6: bool, bits: int) -> Row:

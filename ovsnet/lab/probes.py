@@ -99,8 +99,8 @@ def requests(model: Model, matrix: list[Pair]) -> Iterator[Request]:
 def controls(model: Model, matrix: list[Pair], limit: int = 400) -> list[Pair]:
     """Pairs whose pings are answered, for the positive control, at most ``limit`` a family.
 
-    First one for every pair of hosts. All of them where they are few. The kernel's neighbour tables, of which there is one a machine and not one a
-    namespace, hold 1,024 entries.
+    First one for every pair of hosts. All of them where they are few: the kernel's neighbour tables, of which there is
+    one a machine and not one a namespace, hold 1,024 entries.
     """
     chosen: list[Pair] = []
     for family in (4, 6):

@@ -22,8 +22,8 @@ class Pair(NamedTuple):
     """One entry of the connectivity matrix, for one destination address of ``dst``.
 
     ``allowed`` says whether a UDP datagram to the lab's test port arrives, ``echo`` whether a ping is answered.
-    ``owner`` is the port that a packet from ``src`` to ``dst_ip`` belongs to: ``dst`` if allowed; with overlapping addresses
-    perhaps a port of the sender's own network; else ``None``.
+    ``owner`` is the port that a packet from ``src`` to ``dst_ip`` belongs to: ``dst`` if allowed; with overlapping
+    addresses perhaps a port of the sender's own network; else ``None``.
     """
 
     src: str

@@ -10,5 +10,5 @@ CONTROLLER_ID = 0x4F56
 """Whom copies of packets are for: connections that call themselves so (NXT_SET_CONTROLLER_ID), and no other app's."""
 REJECT_METER, LOG_METER = 1001, 1002
 """The meters that copies for answers, and copies for log entries, pass."""
-LOG_LENGTH, ANSWER_LENGTH = 128, 1280
-"""Bytes of a packet that a log entry needs, and an answer to it (RFC 4443, section 3: the least IPv6 MTU)."""
+LOG_LENGTH = 128
+"""Bytes of a packet that a log entry needs."""

@@ -107,8 +107,8 @@ def rules(draw: st.DrawFn, groups: tuple[str, ...], address_groups: tuple[str, .
 @st.composite
 def security_groups(draw: st.DrawFn) -> tuple[dict[str, SecurityGroup], dict[str, tuple[str, ...]]]:
     """A few small groups, ``open`` always among them, and address groups that overlap."""
-    ranges = draw(st.dictionaries(st.sampled_from(("near", "far")), st.lists(
-        st.sampled_from((*RANGES[4][1:], *RANGES[6][1:])), max_size=3, unique=True).map(tuple), max_size=2))  # fmt: skip
+    some = st.lists(st.sampled_from((*RANGES[4][1:], *RANGES[6][1:])), max_size=3, unique=True)
+    ranges = draw(st.dictionaries(st.sampled_from(("near", "far")), some.map(tuple), max_size=2))
     names = tuple(name for name in (*STATEFUL, *STATELESS) if name == "open" or draw(st.booleans()))
     known = (*dict.fromkeys((*names, "default")),)
     declared = {
@@ -202,7 +202,7 @@ def vpcs(
 def models(draw: st.DrawFn, filtered: bool = True) -> World:
     """A complete, valid model on two or three of the harness's hosts, with an IPv4 or an IPv6 underlay.
 
-    Ports move now and then, and perhaps there are neighbours elsewhere. Unless ``filtered``, groups let everything pass.
+    Ports move now and then, and perhaps there are neighbours elsewhere. Unless ``filtered``, groups let all pass.
     """
     hosts = HOST_NAMES[: draw(st.integers(2, 3))]
     family = draw(st.integers(0, 1))

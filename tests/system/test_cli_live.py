@@ -188,7 +188,7 @@ def test_an_agent_that_is_late(desk: Desk, lab: Lab) -> None:
         late = desk("apply", str(desk.model), "--lab", lab.name, "--wait", "1.5", code=1)
     finally:
         os.kill(pid, signal.SIGCONT)
-    assert re.search("^hv1: .*no answer for", late.stdout, re.MULTILINE)
+    assert re.search("^hv1: .*no answer (for|to)", late.stdout, re.MULTILINE)
     assert "hv2: enforced" in late.stdout
     until(lambda: all(one["ready"] for one in desk.json("status", "--lab", lab.name).values()))
 

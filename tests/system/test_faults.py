@@ -18,7 +18,7 @@ from tests.system.conftest import Measured
 from tests.system.faults import Churn, World, cloud, turn_of
 from tests.system.streams import Streams
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(120)]
 ONLY_NATS = pytest.mark.parametrize("world", ["nats"], indirect=True)
 MANY = 150
 """Ports that change their host with every turn."""
@@ -77,7 +77,6 @@ def test_bus_killed_in_the_middle(world: World, measured: Measured) -> None:
     check(world, churn, measured)
 
 
-@pytest.mark.alone
 def test_one_host_cut_off_while_its_vpc_changes(world: World, measured: Measured) -> None:
     """Its tenants' packets go on, the others follow the change, and it is named as the one that does not."""
     world.apply(cloud())

@@ -251,8 +251,8 @@ class Bench:
         ident = number & 0xFFFF
         self._numbers[cell] = number
         src, dst = address(cell.src, cell.family), address(cell.dst, cell.family)
-        self._send_raw(cell, cell.src, cell.dst, 1 if cell.family == "4" else 58, wire.icmp(src, dst, kind, ident,
-                                                                                         wire.token(number)))  # fmt: skip
+        message = wire.icmp(src, dst, kind, ident, wire.token(number))
+        self._send_raw(cell, cell.src, cell.dst, 1 if cell.family == "4" else 58, message)
         while not self.heard.errors[cell.src, number]:
             timestamp = kind == 13 and self.heard.answers[cell.src, 14, ident]
             if timestamp or (kind in ECHOED and self.heard.tokens[cell.src, number]):

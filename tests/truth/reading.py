@@ -1,4 +1,4 @@
-"""What the independent reading of the model says of a truth table's cells, to hold those who wrote both to each other."""
+"""What the independent reading of the model says of a truth table's cells: who wrote both are held to each other."""
 
 from __future__ import annotations
 

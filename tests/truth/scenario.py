@@ -1,18 +1,19 @@
 """Scenarios: a model's groups and, written by hand, what every cell of the truth table must be. Pure.
 
-A file ``scenarios/NAME.yaml`` has ``about`` (a sentence), ``groups`` and ``address_groups`` as in a model, ``ports`` (the
-ports of the table; a list is short for ``security_groups``), ``probes`` (what is tried in every direction between all of
-them), ``families`` (4, 6, ll: the link-local addresses; default 4 and 6) and ``expect``:
+A file ``scenarios/NAME.yaml`` has ``about`` (a sentence), ``groups`` and ``address_groups`` as in a model, ``ports``
+(those of the table; a list is short for ``security_groups``), ``probes`` (what is tried in every direction between all
+of them), ``families`` (4, 6, ll: the link-local addresses; default 4 and 6) and ``expect``:
 
     a,b -> c tcp 80, udp 53: allow by web.default_egress / db[0]
     any -> any icmp v4: drop
 
 Verdicts are ``allow`` (there and back), ``oneway`` (it arrives, the answer does not), ``reject`` (an error comes back)
-and ``drop``. ``by`` names a rule that decides at the sender's end and, behind ``/``, at the receiver's: ``GROUP[INDEX]``,
-``GROUP.default_egress``, ``none`` (no rule matches) or ``-`` (nothing is filtered). Later lines win; what no line says is
-``otherwise`` (drop). ``streams`` are connections that stay open, ``s: a -> c tcp 80 client`` (or ``server``: who sends),
-opened by a step's ``open``; ``live`` says whether they flow or stall, ``errors`` which ICMP errors arrive. ``others``
-are ports without a workload. ``then`` lists further steps, each of which says what it changes (``null`` removes).
+and ``drop``. ``by`` names a rule that decides at the sender's end and, behind ``/``, at the receiver's:
+``GROUP[INDEX]``, ``GROUP.default_egress``, ``none`` (no rule matches) or ``-`` (nothing is filtered). Later lines win;
+what no line says is ``otherwise`` (drop). ``streams`` are connections that stay open, ``s: a -> c tcp 80 client`` (or
+``server``: who sends), opened by a step's ``open``; ``live`` says whether they flow or stall, ``errors`` which ICMP
+errors arrive. ``others`` are ports without a workload. ``then`` lists further steps, each of
+which says what it changes (``null`` removes).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ ERROR = re.compile(r"(?P<src>\w) -> (?P<dst>\w) about (?P<about>.+)")
 
 @dataclass(frozen=True, order=True)
 class Service:
-    """What is tried: a kind (``tcp``, ``udp``, ``icmp``, ``sctp``, ``proto``, ``fragments``, ``closed``) and a number."""
+    """What is tried: ``tcp``, ``udp``, ``icmp``, ``sctp``, ``proto``, ``fragments`` or ``closed``, and a number."""
 
     kind: str
     number: int

@@ -1,4 +1,4 @@
-"""The scenarios and the independent reading of the model say the same, cell by cell and rule by rule: no switch needed."""
+"""The scenarios and the independent reading say the same, cell by cell and rule by rule: no switch needed."""
 
 from __future__ import annotations
 

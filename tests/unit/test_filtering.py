@@ -237,8 +237,8 @@ def test_packets_are_read_from_their_bytes() -> None:
     found = read(error)
     assert found is not None and found.about is not None
     assert (found.kind, found.code, found.about.sport, found.about.dport) == (3, 4, 7, 80)
-    later = p.ethernet("02:00:00:00:00:01", "02:00:00:00:00:02", p.IPV6,
-                       p.extended("2001:db8::1", "2001:db8::2", [p.fragment_header(64, False)], p.UDP, p.udp()))  # fmt: skip
+    fragment = p.extended("2001:db8::1", "2001:db8::2", [p.fragment_header(64, False)], p.UDP, p.udp())
+    later = p.ethernet("02:00:00:00:00:01", "02:00:00:00:00:02", p.IPV6, fragment)
     found = read(later)
     assert found is not None
     assert (found.part, found.protocol, found.dport) == ("later", UDP, None)

@@ -25,6 +25,7 @@ LAYERS = (
     ("plan", "explain"),
     ("library",),
     ("trace",),
+    ("reasons",),
     ("transport",),
     ("openflow", "ovsdb", "pki"),
     ("switch",),
