@@ -48,7 +48,7 @@ def test_the_switch_agrees(cloud: Cloud, install: Installer, family: int, source
         at[host] = Place(facts, compile_states(states_of(model, host).values(), host, facts))
     found = trace(model, at, source, "v/move")
     assert (found.delivered, found.reached) == (True, ("v/move",))
-    assert found.reason == f"delivered to v/move by deliver on {where}"
+    assert found.reason == f"delivered to v/move by ingress_verdict on {where}"
     for hop in found.hops[1:]:
         outputs = [cloud.switches[hop.host].ctl.call(*question) for question in questions(hop, "br-int")]
         assert agrees(hop, outputs), outputs
