@@ -12,6 +12,8 @@ from ipaddress import ip_address
 
 FLOW = re.compile(r"cookie=(?P<cookie>\S+), (?:table=(?P<table>\d+), )?(?P<match>\S+) actions=(?P<actions>.+)")
 SET = re.compile(r"^(set_field|load):([^-]+)->(.+)$")
+TRACK = re.compile(r"^ct\((.*)\)$")
+STATES = re.compile(r"[+-][a-z]+")
 STATISTICS = re.compile(r"(duration|n_packets|n_bytes|idle_age|hard_age)=[^,]*, ?")
 PACKETS = re.compile(r"n_packets=(\d+)")
 
@@ -49,6 +51,8 @@ class Flow:
         match = [word.partition("=")[0] for word in self.match if not word.startswith("icmp")]
         kinds = [word for word in self.match if word.startswith("icmp")]
         actions = [re.sub(r"(?<=:)[^-\[]+(?=->)|(?<=output:)\d+", "*", action) for action in self.actions]
+        states = [word for word in self.match if word.startswith("ct_state")]
+        match = [next((word for word in states if word.startswith(name)), name) for name in match]
         return f"{self.priority},{','.join(match + kinds)} {','.join(actions)}"
 
 
@@ -120,6 +124,9 @@ def _wrong_action(action: str, ofports: list[int], last_table: int) -> str | Non
     if action.startswith("goto_table:"):
         table = int(action.partition(":")[2])
         return None if table == last_table else f"goto_table:{last_table}"
+    tracked = TRACK.match(action)
+    if tracked:
+        return action.replace("NXM_NX_REG2[0..15]", "NXM_NX_REG1[0..15]")
     if action.startswith("output:"):
         return f"output:{next(port for port in ofports if f'output:{port}' != action)}"
     if action == "IN_PORT":
@@ -132,8 +139,13 @@ def _wrong_matches(flow: Flow, where: str) -> Iterator[Mutant]:
     for i, word in enumerate(flow.match):
         name, equals, value = word.partition("=")
         if equals and name != "in_port" and not value.isalpha():
-            wrong = (*flow.match[:i], f"{name}={_other(value)}", *flow.match[i + 1 :])
+            other = _other_states(value) if name == "ct_state" else _other(value)
+            wrong = (*flow.match[:i], f"{name}={other}", *flow.match[i + 1 :])
             yield Mutant("wrong match", f"{where} {name}", flow, _with(flow, match=wrong))
+            wider = _wider(value)
+            if wider is not None:
+                wrong = (*flow.match[:i], f"{name}={wider}", *flow.match[i + 1 :])
+                yield Mutant("wider mask", f"{where} {name}", flow, _with(flow, match=wrong))
 
 
 def _match_left_out(flow: Flow) -> Iterator[Mutant]:
@@ -171,11 +183,27 @@ def _other(value: str) -> str:
         bits = 16 if slash and mask.isdigit() else 0
         address = ip_address(plain)
         other = str(type(address)(int(address) ^ 1 << bits))
-    elif plain.startswith("0x"):
-        other = hex(int(plain, 16) ^ 1)
+    elif plain.startswith("0x") or mask.startswith("0x"):
+        bit = int(mask, 16) & -int(mask, 16) if mask else 1
+        other = hex(int(plain, 0) ^ bit)
     else:
         other = str(int(plain) ^ 1)
     return other + slash + mask
+
+
+def _other_states(value: str) -> str:
+    """Connection states of which the last is the opposite."""
+    words = STATES.findall(value)
+    return "".join(words[:-1]) + {"+": "-", "-": "+"}[words[-1][0]] + words[-1][1:]
+
+
+def _wider(value: str) -> str | None:
+    """The value with a mask that asks for one bit less; ``None`` if it has no mask in numbers."""
+    plain, _, mask = value.partition("/")
+    if not mask.startswith("0x"):
+        return None
+    bit = int(mask, 16) & -int(mask, 16)
+    return f"{hex(int(plain, 0) & ~bit)}/{hex(int(mask, 16) & ~bit)}" if int(mask, 16) != bit else None
 
 
 def _split(text: str) -> tuple[str, ...]:

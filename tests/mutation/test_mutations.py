@@ -17,14 +17,26 @@ import pytest
 
 from ovsnet.lab.expectation import Frame
 from ovsnet.lab.ovs import OvsError
-from ovsnet.model.types import AllowedAddress, Host, Network, Port, RemoteEndpoint, Subnet, Vpc
+from ovsnet.model.types import (
+    AllowedAddress,
+    Host,
+    Network,
+    Port,
+    Remote,
+    RemoteEndpoint,
+    Rule,
+    SecurityGroup,
+    Subnet,
+    Vpc,
+)
 from tests.mutation.mutants import Flow, Mutant, mutants, read_flows
 from tests.property import packets as p
 from tests.property.compiled import Installer
+from tests.property.exchanges import exchanges
 from tests.property.frames import KINDS, arrivals, cases
 from tests.property.harness import FAR_VTEPS, VTEPS, Cloud
 from tests.property.reference import Case, run, run_arrivals, run_strays
-from tests.property.strategies import VRRP_MAC, port_id
+from tests.property.strategies import OPEN, VRRP_MAC, port_id
 from tests.property.world import World
 
 SUBNETS = (Subnet(cidr="10.0.0.0/24"), Subnet(cidr="2001:db8:1::/64"))
@@ -32,10 +44,12 @@ SUBNETS = (Subnet(cidr="10.0.0.0/24"), Subnet(cidr="2001:db8:1::/64"))
 SEED, CHUNK = 20, 300
 ROUNDS = {False: 60, True: 240}
 """Frames of every kind: enough for every flow to be hit; and for weak mutants, which only rare frames show, more."""
+TALK, TALKS = 200, {False: 8, True: 16}
+"""Frames of one exchange, and how many exchanges."""
 HOST = "hv1"
 ATTEMPTS = 10
 """Mutants tried of one group before the group counts as hidden."""
-STRONG = ("deleted", "wrong value", "left out", "permitted", "priority")
+STRONG = ("deleted", "wider mask", "wrong value", "left out", "permitted", "priority")
 WEAK = ("wrong match", "match left out")
 
 
@@ -96,16 +110,68 @@ def fixed_model() -> World:
     red = {"p0": other, "p2": _port("red", 2, "hv2")}
     networks = {"web": Network(vni=0x1388, subnets=SUBNETS), "db": Network(vni=0x1398, subnets=SUBNETS)}
     vpcs = {
-        "blue": Vpc(networks=networks, ports=blue),
-        "red": Vpc(networks={"web": Network(vni=0x1389, subnets=SUBNETS)}, ports=red),
+        "blue": Vpc(networks=networks, ports=blue, security_groups={"open": OPEN}),
+        "red": Vpc(networks={"web": Network(vni=0x1389, subnets=SUBNETS)}, ports=red, security_groups={"open": OPEN}),
+        "green": filtered(),
     }
     hosts = {host: Host(vtep=VTEPS[host][0]) for host in VTEPS}
     return World(name="fixed", hosts=hosts, vpcs=vpcs, endpoints={"blue": {"far": far}})
 
 
+def filtered() -> Vpc:
+    """A VPC with every kind of rule, between ports on the host whose flows are made wrong and others."""
+    rules = {
+        "app": (
+            Rule(direction="egress", protocol="tcp", port="8000-8005", remote=Remote(group="srv")),
+            Rule(direction="egress", protocol="udp", remote=Remote(cidr="10.0.0.12/30")),
+            Rule(direction="egress", protocol="udp", ethertype="ipv6", port=(80, 443)),
+            Rule(direction="egress", protocol="icmp", type=8),
+            Rule(direction="egress", protocol="icmpv6", type=128, code=0),
+            Rule(direction="egress", protocol="sctp", port=80),
+            Rule(direction="egress", protocol=47, remote=Remote(address_group="near")),
+            Rule(direction="ingress", protocol="tcp", port=22),
+        ),
+        "srv": (
+            Rule(direction="ingress", protocol="tcp", remote=Remote(group="app"), priority=500),
+            Rule(direction="ingress", protocol="tcp", port=8004, action="drop", priority=1),
+            Rule(direction="ingress", protocol="udp", port="80-443", remote=Remote(address_group="near")),
+            Rule(direction="ingress", protocol="icmp", type=8, code=0),
+            Rule(direction="ingress", protocol="icmpv6"),
+            Rule(direction="ingress", protocol="sctp", port="80-81", remote=Remote(group="app")),
+            Rule(direction="ingress", protocol=47),
+            Rule(direction="ingress", ethertype="ipv6", protocol="tcp", port=443, remote=Remote(cidr="fe80::/10")),
+        ),
+        "less": (
+            Rule(direction="ingress", protocol="tcp", port="8000-8007", remote=Remote(group="app")),
+            Rule(direction="ingress", protocol="udp", port=80),
+            Rule(direction="ingress", protocol="icmp", type=8),
+            Rule(direction="ingress", protocol="icmpv6", type=128),
+            Rule(direction="ingress", protocol="sctp", port=80),
+            Rule(direction="egress", protocol="tcp", port="40000-40001"),
+            Rule(direction="egress", protocol="udp", remote=Remote(cidr="10.0.0.8/29")),
+            Rule(direction="egress", protocol="icmp", remote=Remote(cidr="10.0.0.12/32")),
+            Rule(direction="egress", protocol=47, remote=Remote(group="srv")),
+        ),
+    }
+    groups = {n: SecurityGroup(rules=r, default_egress="deny", stateful=n != "less") for n, r in rules.items()}
+    members = ("app", "srv", "less", "srv", "app", "less")
+    ports = {
+        f"f{i}": _port("green", i, "hv1" if i < 4 else "hv2", security_groups=(name,)) for i, name in enumerate(members)
+    }
+    near = ("10.0.0.8/30", "10.0.0.13/32", "2001:db8:1::8/125", "fe80::/64")
+    return Vpc(
+        networks={"web": Network(vni=0x1390, subnets=SUBNETS)},
+        ports=ports | {"d0": _port("green", 7, "hv1"), "d1": _port("green", 8, "hv2")},
+        security_groups=groups,
+        address_groups={"near": near},
+    )
+
+
 def _port(vpc: str, number: int, host: str, network: str = "web", **more: Any) -> Port:
     ips = (f"10.0.0.{11 + number}", f"2001:db8:1::{11 + number}")
     identity = port_id(vpc, f"{network}{number}")
+    if vpc != "green" and more.get("port_security", True):
+        more["security_groups"] = ("open",)
     return Port(network=network, host=host, mac=f"02:00:00:00:00:1{number}", ips=ips, id=identity, **more)
 
 
@@ -137,10 +203,13 @@ class Bench:
         frames = [*cases(self.model, SEED, ROUNDS[weak] * len(KINDS)), *rare()]
         coming = list(arrivals(self.model, SEED))
         strays = [case.frame for case in frames[: len(KINDS)]]
+        green = msgspec.structs.replace(self.model, vpcs={"green": self.model.vpcs["green"]})
+        talks = [list(exchanges(green, seed, TALK)) for seed in range(TALKS[weak])]
         self.probes: list[Callable[[], list[str]]] = [
             *(partial(run, cloud, self.model, frames[i : i + CHUNK]) for i in range(0, len(frames), CHUNK)),
             partial(run_arrivals, cloud, self.model, coming),
             partial(run_strays, cloud, strays),
+            *(partial(run, cloud, self.model, talk) for talk in talks),
         ]
         self.problems = [problem for probe in self.probes for problem in probe()]
         cloud.forget()
