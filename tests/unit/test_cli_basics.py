@@ -121,7 +121,7 @@ def test_schema_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["check"], ["lint"], ["schema"], ["port", "list"], ["port", "xml"], ["compile"], ["trace"]]
+    "command", [["check"], ["lint"], ["schema"], ["port", "list"], ["port", "xml"], ["compile"], ["trace"], ["explain"]]
 )
 def test_every_help_has_an_example(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     code, out, _ = run(capsys, *command, "--help")

@@ -162,3 +162,48 @@ def test_changes_are_the_smallest_and_safe(capsys: pytest.CaptureFixture[str], m
         ("add", "security_groups.default"),
     ]
     assert own[0]["value"]["default_egress"] == "deny", "no more is allowed than the packet"
+
+
+TRAPS = """\
+version: 1
+hosts: {hv1: {vtep: 10.0.0.11}}
+vpcs:
+  shop:
+    networks: {web: {vni: 5001, subnets: [{cidr: 192.168.1.0/24}]}}
+    security_groups:
+      both:
+        rules:
+          - {direction: ingress}
+          - {direction: egress, protocol: tcp, port: 22, priority: 1, action: drop}
+          - {direction: egress}
+          - {direction: ingress, protocol: tcp, port: 22, priority: 1, action: drop}
+      shut: {rules: [{direction: egress, protocol: tcp, port: 22, priority: 1, action: drop}]}
+      tcp: {rules: [{direction: egress, protocol: tcp}, {direction: ingress, remote: {group: friends}}]}
+      friends: {}
+      loose: {stateful: false}
+    ports:
+      a: {network: web, host: hv1, ips: [192.168.1.11], security_groups: [both]}
+      b: {network: web, host: hv1, ips: [192.168.1.12], security_groups: [both]}
+      c: {network: web, host: hv1, ips: [192.168.1.13], security_groups: [shut, tcp]}
+      d: {network: web, host: hv1, ips: [192.168.1.16], security_groups: [tcp]}
+      f: {network: web, host: hv1, ips: [192.168.1.14], security_groups: [friends]}
+      q: {network: web, host: hv1, ips: [192.168.1.15], security_groups: [loose]}
+"""
+
+
+def test_changes_walk_into_no_trap(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "traps.yaml"
+    file.write_text(TRAPS)
+    group = "vpcs.shop.security_groups"
+    # Of two rules of one group the last goes first, so that the other is still where its index says.
+    removed = [one["path"] for one in edits_of(capsys, str(file), "a b --tcp 22")[0]]
+    assert removed == [f"{group}.both.rules[3]", f"{group}.both.rules[1]"]
+    # A group that loses its only egress rule would allow all egress: another comes in its place.
+    instead = edits_of(capsys, str(file), "c a --tcp 22")[0]
+    assert [(one["op"], one["path"]) for one in instead[-2:]] == [
+        ("remove", f"{group}.shut.rules[0]"),
+        ("add", f"{group}.shut.rules"),
+    ]
+    # Groups of one port are all stateful or all stateless, so this one cannot become a member of `friends`.
+    offered = edits_of(capsys, str(file), "q d --udp 53")
+    assert offered and not any(one["path"].endswith("q.security_groups") for edits in offered for one in edits)
