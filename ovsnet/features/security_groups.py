@@ -158,6 +158,13 @@ def _tracked_ways(side: int, end: str, suffix: str, family: Match) -> Iterator[F
         what = f"{'A reply' if reply else 'The way of the first packet'}: {'ingress' if ingress else 'egress'} rules"
         way = _way(suffix, ingress, 0)
         yield _template(f"{name}", t.WAY, 100, match, (*_CLEAN, *way, Goto(t.MEMBERS)), f"{what}.")
+        if not reply:
+            yield _template(
+                f"{name}-error", t.WAY, 160, (_state(trk=True, inv=False, rpl=False, rel=True), *match[1:]),
+                (*_CLEAN, *_way(suffix, ingress, 1), Goto(t.MEMBERS)),
+                f"An ICMP error that goes the way of the first packet: {'ingress' if ingress else 'egress'} rules; the "
+                "peer is the packet's, since Open vSwitch does not hand out the connection's addresses here.",
+            )  # fmt: skip
         port = f.SCTP_SRC if reply else f.SCTP_DST
         sctp = (SetField(f.PROTO, f.PROTO_SCTP), Move(port, f.PORT))
         yield _template(

@@ -35,8 +35,7 @@ class Verdict:
     """What is done, and the rules that say so: ``GROUP[INDEX]``, or ``GROUP.default_egress``; none where none matched.
 
     Several rules of one priority and action may decide together. ``certain`` is false for fragments of what stateful
-    groups filter, which not all datapaths can put together, and for the later ones of IPv6, of which Open vSwitch does
-    not say the protocol: those that pass are at least allowed.
+    groups filter, which not all datapaths can put together: those that pass are at least allowed.
     """
 
     action: Action
@@ -96,7 +95,7 @@ class Filter:
     def _matches(self, where: Where, rule: Rule, direction: Direction, packet: Segment) -> bool:
         if rule.ethertype is not None and rule.ethertype != f"ipv{packet.version}":
             return False
-        if rule.protocol is not None and not _protocol_matches(rule.protocol, packet):
+        if rule.protocol is not None and not _protocol_matches(rule, rule.protocol, packet):
             return False
         peer = packet.dst if direction == "egress" else packet.src
         return _ports_match(rule, packet) and self._remote_matches(where, rule.remote, peer)
@@ -125,9 +124,7 @@ class Guard:
         if packet is None or not self._groups:
             return REFUSED
         if not self._stateful:
-            verdict = self._rules.judge(self._where, self._groups, direction, packet)
-            shown = packet.version == 4 or packet.part != "later"
-            return replace(verdict, certain=not verdict.passes or shown)
+            return self._rules.judge(self._where, self._groups, direction, packet)
         if packet.part != "whole":
             return self._fragment(direction, packet)
         place = self._known.place(packet)
@@ -179,10 +176,13 @@ def _member_addresses(port: Port) -> Iterator[Address]:
             yield network.network_address
 
 
-def _protocol_matches(protocol: str | int, packet: Segment) -> bool:
+def _protocol_matches(rule: Rule, protocol: str | int, packet: Segment) -> bool:
+    """Whether the protocol is the rule's. A later fragment of IPv6 does not show it: only allowing rules fit."""
     number = protocol if isinstance(protocol, int) else _NUMBERS[protocol]
     if number in (1, 58) and packet.version != (4 if number == 1 else 6):
         return False
+    if packet.version == 6 and packet.part == "later":
+        return rule.action == "allow"
     return packet.protocol == number
 
 
@@ -204,8 +204,13 @@ def _in_range(number: int, wanted: int | str) -> bool:
 
 
 def _as_opened(packet: Segment, opener: Segment, role: Role) -> Segment:
-    """The packet that is judged. SCTP's ports are the packet's own, since all of two addresses is one connection."""
-    if packet.protocol != SCTP or packet.is_error:
+    """The packet that is judged. SCTP's ports are the packet's own, since all of two addresses is one connection.
+
+    An error that goes the opener's way comes from who sends it, be it the opener or somebody on the way.
+    """
+    if packet.is_error:
+        return replace(opener, src=packet.src) if role == Role.FORTH else opener
+    if packet.protocol != SCTP:
         return opener
     ports = (packet.dport, packet.sport) if role == Role.BACK else (packet.sport, packet.dport)
     return replace(opener, sport=ports[0], dport=ports[1])

@@ -164,6 +164,14 @@ def test_a_later_fragment_fits_allowing_rules_by_protocol_and_peer_alone() -> No
     assert not ask(whole, ("web",), "ingress", later).passes
 
 
+def test_a_later_fragment_of_ipv6_shows_no_protocol() -> None:
+    later = segment("2001:db8::21", "2001:db8::11", UDP, None, part="later")
+    drop = rule(protocol="udp", priority=1, action="drop")
+    assert ask(model(web=SecurityGroup(rules=(rule(protocol="tcp"), drop))), ("web",), "ingress", later).rules == ("web[0]",)
+    ending = rule(priority=1, action="drop")
+    assert not ask(model(web=SecurityGroup(rules=(rule(protocol="udp"), ending))), ("web",), "ingress", later).passes
+
+
 def guard(declared: Model, *groups: str) -> Guard:
     return Guard(Filter(declared), WHERE, groups)
 
