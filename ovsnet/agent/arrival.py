@@ -17,6 +17,7 @@ from ovsnet.openflow.api import SwitchPort
 from ovsnet.openflow.codec import decode
 from ovsnet.openflow.dump import parse_flow_stats
 from ovsnet.openflow.errors import SwitchError
+from ovsnet.pipeline.template import FEATURE_MASK
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,6 @@ POLL_EVERY = 0.1
 """Seconds between two looks while a port is about to move here."""
 _PATIENCE = 5.0
 """Seconds that the switch may take to list the flows."""
-_ALL_BITS = (1 << 64) - 1
 
 Listener = Callable[[str, str], None]
 
@@ -78,12 +78,12 @@ class Arrivals:
 
     def _poll(self, asleep: Mapping[int, tuple[str, str]]) -> None:
         try:
-            bodies = self._switch.dump_flows(FROM_PORT.cookie, _ALL_BITS, FROM_PORT.table.id, _PATIENCE)
+            bodies = self._switch.dump_flows(FROM_PORT.cookie, FEATURE_MASK, FROM_PORT.table.id, _PATIENCE)
         except SwitchError:
             return  # without a connection nobody can tell; the next look may
         heard = [entry for entry in parse_flow_stats(bodies) if entry.packets]
         for row in decode(heard).rows.values():
-            port = asleep.get(row.named()["ofport"])
+            port = asleep.get(row.named().get("ofport", -1))
             if port is None:
                 continue
             self.active |= {port}

@@ -12,6 +12,7 @@ from ovsnet.pipeline.tables import Table
 
 COOKIE_OWNER = 0x4F56 << 48  # "OV": flows with these upper 16 bits are ours, and no others
 COOKIE_MASK = 0xFFFF << 48
+FEATURE_MASK = 0xFFFFFFFF << 32  # the bits of a cookie that a feature's flows have in common
 
 Value = int | str  # a constant, or the name of a parameter
 

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from ovsnet.agent.client import AgentUnreachable
 from ovsnet.compiler import compile_states
 from ovsnet.facts import Facts
 from ovsnet.model import VpcState, port_id
+from ovsnet.numbers import Numbers, Snapshot
 from ovsnet.pipeline.render import flow_ofctl
 from tests.agent_kit import AgentHost, port, state, until
 
@@ -60,8 +62,11 @@ class Traffic:
         return int(self.host.ovs.vsctl("get", "interface", "shop-2", "statistics:tx_packets").strip())
 
 
-def expected(one: VpcState, facts: Facts) -> list[str]:
-    return sorted(flow_ofctl(owned.row) for owned in compile_states([one], "hv1", facts))
+def expected(host: AgentHost, one: VpcState, facts: Facts) -> list[str]:
+    """The flows for a state, with the zones and the numbers that the agent has given."""
+    numbers = Numbers.restore(msgspec.json.decode((host.dir / "state/numbers.json").read_bytes(), type=Snapshot))
+    seen = replace(facts, zones={seen["id"]: seen["zone"] for seen in host.client.ports()})
+    return sorted(flow_ofctl(owned.row) for owned in compile_states([one], "hv1", seen, numbers))
 
 
 def kill_and_check(host: AgentHost, rounds: int, rng: random.Random) -> None:
@@ -97,7 +102,7 @@ def kill_and_check(host: AgentHost, rounds: int, rng: random.Random) -> None:
             held = after
             assert host.client.vpcs()["shop"]["enforced"] == held.revision
             there = sorted(flow["ofctl"] for flow in host.client.flows(source="switch"))
-            assert there == expected(held, facts)
+            assert there == expected(host, held, facts)
     time.sleep(0.5)
     host.ovs.vsctl("set", "open_vswitch", ".", "other_config:stats-update-interval=1000")
     until(lambda: traffic.received() >= traffic.sent, 15)

@@ -170,8 +170,8 @@ def test_dry_run_of_an_object(host: AgentHost) -> None:
     before = host.flows()
     told = msgspec.to_builtins(port("shop", 7))
     answer = client.put_object("shop", "ports", "p7", told, dry_run=True, owner="tests")
-    assert answer["counts"] == {"added": 3, "changed": 0, "removed": 0}
-    assert client.delete_object("shop", "ports", "p2", dry_run=True, owner="tests")["counts"]["removed"] == 3
+    assert answer["counts"] == {"added": 4, "changed": 0, "removed": 0}
+    assert client.delete_object("shop", "ports", "p2", dry_run=True, owner="tests")["counts"]["removed"] == 4
     assert (client.vpc("shop"), host.flows()) == (state(), before)
 
 
@@ -273,7 +273,7 @@ def test_a_trace_names_what_decides(host: AgentHost) -> None:
     until(lambda: all(host.client.port("shop", name)["enforced"] for name in ("p1", "p2")), 20)
     answer = host.client.trace("shop/p1", "shop/p2", protocol="tcp", port=80)
     assert (answer["delivered"], answer["reached"]) == (True, ["shop/p2"])
-    assert answer["hops"][-1]["tables"][-1]["object"] == "vpcs.shop.ports.p2"
+    assert "vpcs.shop.ports.p2" in [table["object"] for table in answer["hops"][-1]["tables"]]
     lost = host.client.trace("shop/p1", "10.1.9.9")
     assert not lost["delivered"]
     assert refused(lambda: host.client.trace("shop/p9", "shop/p1")).status == 422
