@@ -22,6 +22,8 @@ from ovsnet.model.types import Host, Remote, Rule, SecurityGroup, Vpc
 
 PORT = 5001
 CLIENT = "client"
+PEERS = tuple(f"192.168.1.{number}" for number in range(100, 140))
+"""Further addresses of the client: to a server each is another peer."""
 SERVERS = {"two hosts, VXLAN": "far", "one host": "near"}
 """Where the server is, and its port's name."""
 WAYS = ("ovsnet", "minimal")
@@ -42,7 +44,7 @@ def model() -> Model:
             network="net",
             host=host,
             mac=f"02:00:00:00:00:{number:02x}",
-            ips=(f"192.168.1.{number}",),
+            ips=(f"192.168.1.{number}", *(PEERS if name == CLIENT else ())),
             id=port_id("vpc", name),
             security_groups=(group,),
         )
@@ -124,6 +126,10 @@ class Stage:
     def throughput(self, server: str, seconds: float) -> float:
         """Bytes a second of one TCP connection."""
         return float(self._client("bytes", server, str(PORT), str(seconds)))
+
+    def peers(self, server: str) -> None:
+        """One connection from each of ``PEERS``."""
+        self._client("peers", server, str(PORT), *PEERS)
 
     @contextlib.contextmanager
     def watched(self, into: list[Passage]) -> Iterator[None]:
