@@ -14,9 +14,10 @@ from pathlib import Path
 
 from benchmarks.common import cpu_of
 from benchmarks.datapath import minimal
+from ovsnet.errors import UserError
 from ovsnet.lab import netns
 from ovsnet.lab.host import INTEGRATION
-from ovsnet.lab.lab import Lab
+from ovsnet.lab.lab import Lab, down
 from ovsnet.model import Lock, Model, Network, Port, Subnet, assign, port_id
 from ovsnet.model.types import Host, Remote, Rule, SecurityGroup, Vpc
 
@@ -100,14 +101,16 @@ class Stage:
     @contextlib.contextmanager
     def running(cls) -> Iterator[Stage]:
         """A lab of a name of its own with servers that answer; needs root."""
-        lab = Lab.up(model(), f"bench-{uuid.uuid4().hex[:8]}")
+        name = f"bench-{uuid.uuid4().hex[:8]}"
         try:
+            lab = Lab.up(model(), name)
             with contextlib.ExitStack() as stack:
                 for name in SERVERS.values():
                     stack.enter_context(_serving(lab.port(f"vpc/{name}").netns))
                 yield cls(lab)
         finally:
-            lab.down()
+            with contextlib.suppress(UserError):
+                down(name)
 
     def turn(self, way: str) -> None:
         """Send all IP frames one of ``WAYS``; nothing of before is left in caches or in the connection trackers."""
