@@ -101,16 +101,16 @@ class Stage:
     @contextlib.contextmanager
     def running(cls) -> Iterator[Stage]:
         """A lab of a name of its own with servers that answer; needs root."""
-        name = f"bench-{uuid.uuid4().hex[:8]}"
+        lab_name = f"bench-{uuid.uuid4().hex[:8]}"
         try:
-            lab = Lab.up(model(), name)
+            lab = Lab.up(model(), lab_name)
             with contextlib.ExitStack() as stack:
                 for name in SERVERS.values():
                     stack.enter_context(_serving(lab.port(f"vpc/{name}").netns))
                 yield cls(lab)
         finally:
             with contextlib.suppress(UserError):
-                down(name)
+                down(lab_name)
 
     def turn(self, way: str) -> None:
         """Send all IP frames one of ``WAYS``; nothing of before is left in caches or in the connection trackers."""
