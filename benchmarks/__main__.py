@@ -1,7 +1,7 @@
 """``make bench``: every measure in one run on one machine, as a table and as JSON.
 
 python -m benchmarks [--sizes 10000,100000] [--rounds 5] [--out results.json] [--only install,change,filters,controller]
-python -m benchmarks --only filters,datapath --out benchmarks/results/filters.json   # docs/security-groups.md
+python -m benchmarks --only filters,datapath --out benchmarks/results/security-groups.json   # its docs
 python -m benchmarks --only evpn [--hosts 10,50] --out benchmarks/results/bgp.json   # what docs/evpn-measured.md shows
 python -m benchmarks --only nats [--hosts 10,50] --out benchmarks/results/nats.json   # the same scenario over the bus
 """
@@ -42,6 +42,7 @@ def machine() -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "load": f"{os.getloadavg()[0]:.1f}",
         "ovs": version.splitlines()[0],
     }
 
@@ -87,6 +88,7 @@ def main() -> int:
         help="which measures: install, change, filters, datapath, controller, dissemination, evpn, nats, direct",
     )
     asked = parser.parse_args()
+    about = machine()
     only = asked.only.split(",")
 
     def say(text: str) -> None:
@@ -113,7 +115,6 @@ def main() -> int:
     if "evpn" in only:
         results += evpn.run(shapes, say, ways=list(filter(None, asked.ways.split(","))))
     measures += [measure for result in results for measure in result.flat()]
-    about = machine()
     show(measures, about)
     if asked.out:
         figures = [asdict(one) | {"met": one.met} for one in measures]

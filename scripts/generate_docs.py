@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks import modes
+from benchmarks import groups_page, modes
 from benchmarks.scale import page as scale
 from benchmarks.scale.inputs import Figures, Machine, Site
 from benchmarks.scale.measured import RESULTS, read
@@ -53,7 +53,11 @@ def pages() -> dict[Path, str]:
     generated |= {ROOT / "docs" / name: page() for name, page in PAGES.items()}
     return generated | {
         path: modes.inserted(path.read_text(), table())
-        for path, table in ((ROOT / "docs/evpn-measured.md", ways_table), (ROOT / "docs/scale.md", scale_table))
+        for path, table in (
+            (ROOT / "docs/evpn-measured.md", ways_table),
+            (ROOT / "docs/scale.md", scale_table),
+            (ROOT / "docs/security-groups.md", groups_page.markdown),
+        )
     }
 
 

@@ -2,6 +2,7 @@
 
 ends.py serve PORT WORKERS
 ends.py connections ADDRESS PORT WORKERS SECONDS   # prints the cycles of connect, request, response, close
+ends.py peers ADDRESS PORT SOURCE...               # one cycle from each of these addresses
 ends.py bytes ADDRESS PORT SECONDS                 # prints bytes a second that the other end had of one connection
 """
 
@@ -57,12 +58,16 @@ def connections(address: str, port: int, workers: int, seconds: float) -> int:
 def _cycles(address: str, port: int, end: float) -> int:
     count = 0
     while time.monotonic() < end:
-        with socket.create_connection((address, port)) as connection:
-            connection.send(_CYCLE)
-            connection.recv(1)
-            connection.recv(1)  # the other end closes first, and has the state that waits
+        _cycle(address, port)
         count += 1
     return count
+
+
+def _cycle(address: str, port: int, source: str = "") -> None:
+    with socket.create_connection((address, port), source_address=(source, 0) if source else None) as connection:
+        connection.send(_CYCLE)
+        connection.recv(1)
+        connection.recv(1)  # the other end closes first, and has the state that waits
 
 
 def bulk(address: str, port: int, seconds: float) -> float:
@@ -85,6 +90,9 @@ def main() -> None:
         serve(int(rest[0]), int(rest[1]))
     elif what == "connections":
         print(connections(rest[0], int(rest[1]), int(rest[2]), float(rest[3])))
+    elif what == "peers":
+        for source in rest[2:]:
+            _cycle(rest[0], int(rest[1]), source)
     else:
         print(bulk(rest[0], int(rest[1]), float(rest[2])))
 

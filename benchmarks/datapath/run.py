@@ -6,11 +6,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.common import Measure, summary
-from benchmarks.datapath.stage import SERVERS, WAYS, Passage, Stage
+from benchmarks.datapath.stage import PEERS, SERVERS, WAYS, Passage, Stage
 
 SLOWEST = 1 / 0.95
-"""The most that ovsnet's tables may cost, as the minimal pipeline's rate over theirs."""
+"""The most that a connection and a byte may cost, by the clock, of what they cost in the minimal pipeline."""
+COST = "cost over the minimal pipeline's"
+_RECIRCULATIONS = "recirculations a packet"
 _SAME = 1.02  # recirculations are to be the same: ARP aside, which is in neither
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """One thing of one way, round by round: a ``rate`` is better when higher, all else is a cost."""
+
+    name: str
+    unit: str
+    values: Sequence[float]
+    rate: bool = False
+    compared: bool = True
 
 
 @dataclass
@@ -21,6 +34,7 @@ class _Way:
     bits: list[float] = field(default_factory=list)
     connecting: list[Passage] = field(default_factory=list)
     sending: list[Passage] = field(default_factory=list)
+    peering: list[Passage] = field(default_factory=list)
 
 
 def run(
@@ -49,43 +63,41 @@ def _measure(stage: Stage, way: str, server: str, seconds: float, into: _Way) ->
         into.rates.append(stage.connections(server, seconds))
     with stage.watched(into.sending):
         into.bits.append(8 * stage.throughput(server, seconds))
+    with stage.watched(into.peering):
+        stage.peers(server)
 
 
 def _measures(where: str, found: dict[str, _Way], seconds: float, slowest: float) -> list[Measure]:
-    measures = []
-    cpu: dict[str, list[float]] = {}
-    for way, one in found.items():
-        cpu[way] = [
-            1e6 * passage.cpu / (seconds * rate) for passage, rate in zip(one.connecting, one.rates, strict=True)
-        ]
-        sent = [passage.cpu / (seconds * bits / 8e9) for passage, bits in zip(one.sending, one.bits, strict=True)]
-        cpu[f"{way} bytes"] = sent
-        measures += [
-            summary(f"{where}, {way}: connections", "/s", one.rates),
-            summary(f"{where}, {way}: one TCP connection", "Gbit/s", [bits / 1e9 for bits in one.bits]),
-            summary(f"{where}, {way}: CPU of the switches for one connection", "µs", cpu[way]),
-            summary(f"{where}, {way}: CPU of the switches for 1 GB", "s", sent),
-            summary(
-                f"{where}, {way}: flows that a packet meets", "", [one.met / one.entered for one in one.connecting]
-            ),
-            summary(f"{where}, {way}: recirculations a packet", "", _recirculations(one)),
-            summary(f"{where}, {way}: cached flows of all switches", "", [one.megaflows for one in one.connecting]),
-            summary(f"{where}, {way}: packets without a cached flow", "", [one.upcalls for one in one.connecting]),
-        ]
-    ours, theirs = (found[way] for way in WAYS)
-    own, least = WAYS
-    ratios = (
-        ("connections, minimal's rate over ovsnet's", theirs.rates, ours.rates, slowest),
-        ("one TCP connection, minimal's rate over ovsnet's", theirs.bits, ours.bits, slowest),
-        ("CPU of the switches for one connection, ovsnet's over minimal's", cpu[own], cpu[least], None),
-        ("CPU of the switches for 1 GB, ovsnet's over minimal's", cpu[f"{own} bytes"], cpu[f"{least} bytes"], None),
-        ("recirculations, ovsnet's over minimal's", _recirculations(ours), _recirculations(theirs), _SAME),
-    )
-    return measures + [
-        summary(f"{where}: {name}", "x", [a / b for a, b in zip(above, below, strict=True)], budget)
-        for name, above, below, budget in ratios
+    measures = [
+        summary(f"{where}, {way}: {one.name}", one.unit, one.values)
+        for way in WAYS
+        for one in _figures(found[way], seconds)
     ]
+    for ours, theirs in zip(*(_figures(found[way], seconds) for way in WAYS), strict=True):
+        if ours.compared:
+            costs = [a / b for a, b in zip(ours.values, theirs.values, strict=True)]
+            if ours.rate:
+                costs = [1 / cost for cost in costs]
+            budget = slowest if ours.rate else _SAME if ours.name == _RECIRCULATIONS else None
+            measures.append(summary(f"{where}: {ours.name}, {COST}", "x", costs, budget))
+    return measures
 
 
-def _recirculations(way: _Way) -> list[float]:
-    return [one.recirculations / one.packets for one in way.connecting]
+def _figures(way: _Way, seconds: float) -> list[_Figure]:
+    """What one way did, round by round."""
+    connecting, sending = way.connecting, way.sending
+    per_connection = [1e6 * one.cpu / (seconds * rate) for one, rate in zip(connecting, way.rates, strict=True)]
+    per_gigabyte = [one.cpu / (seconds * bits / 8e9) for one, bits in zip(sending, way.bits, strict=True)]
+    return [
+        _Figure("connections", "/s", way.rates, rate=True),
+        _Figure("one TCP connection's throughput", "Gbit/s", [bits / 1e9 for bits in way.bits], rate=True),
+        _Figure("CPU of the switches for one connection", "µs", per_connection),
+        _Figure("CPU of the switches for 1 GB", "s", per_gigabyte),
+        _Figure(_RECIRCULATIONS, "", [one.recirculations / one.packets for one in connecting]),
+        _Figure("flows that a packet meets", "", [one.met / one.entered for one in connecting], compared=False),
+        _Figure("cached flows of all switches", "", [one.megaflows for one in connecting], compared=False),
+        _Figure("packets without a cached flow", "", [one.upcalls for one in connecting], compared=False),
+        _Figure(
+            "new cached flows for a new peer", "", [one.upcalls / len(PEERS) for one in way.peering], compared=False
+        ),
+    ]

@@ -14,14 +14,17 @@ from pathlib import Path
 
 from benchmarks.common import cpu_of
 from benchmarks.datapath import minimal
+from ovsnet.errors import UserError
 from ovsnet.lab import netns
 from ovsnet.lab.host import INTEGRATION
-from ovsnet.lab.lab import Lab
+from ovsnet.lab.lab import Lab, down
 from ovsnet.model import Lock, Model, Network, Port, Subnet, assign, port_id
 from ovsnet.model.types import Host, Remote, Rule, SecurityGroup, Vpc
 
 PORT = 5001
 CLIENT = "client"
+PEERS = tuple(f"192.168.1.{number}" for number in range(100, 140))
+"""Further addresses of the client: to a server each is another peer."""
 SERVERS = {"two hosts, VXLAN": "far", "one host": "near"}
 """Where the server is, and its port's name."""
 WAYS = ("ovsnet", "minimal")
@@ -42,7 +45,7 @@ def model() -> Model:
             network="net",
             host=host,
             mac=f"02:00:00:00:00:{number:02x}",
-            ips=(f"192.168.1.{number}",),
+            ips=(f"192.168.1.{number}", *(PEERS if name == CLIENT else ())),
             id=port_id("vpc", name),
             security_groups=(group,),
         )
@@ -98,14 +101,16 @@ class Stage:
     @contextlib.contextmanager
     def running(cls) -> Iterator[Stage]:
         """A lab of a name of its own with servers that answer; needs root."""
-        lab = Lab.up(model(), f"bench-{uuid.uuid4().hex[:8]}")
+        lab_name = f"bench-{uuid.uuid4().hex[:8]}"
         try:
+            lab = Lab.up(model(), lab_name)
             with contextlib.ExitStack() as stack:
                 for name in SERVERS.values():
                     stack.enter_context(_serving(lab.port(f"vpc/{name}").netns))
                 yield cls(lab)
         finally:
-            lab.down()
+            with contextlib.suppress(UserError):
+                down(lab_name)
 
     def turn(self, way: str) -> None:
         """Send all IP frames one of ``WAYS``; nothing of before is left in caches or in the connection trackers."""
@@ -124,6 +129,10 @@ class Stage:
     def throughput(self, server: str, seconds: float) -> float:
         """Bytes a second of one TCP connection."""
         return float(self._client("bytes", server, str(PORT), str(seconds)))
+
+    def peers(self, server: str) -> None:
+        """One connection from each of ``PEERS``."""
+        self._client("peers", server, str(PORT), *PEERS)
 
     @contextlib.contextmanager
     def watched(self, into: list[Passage]) -> Iterator[None]:

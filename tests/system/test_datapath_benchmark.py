@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.datapath.run import run
+from benchmarks.datapath.run import COST, run
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -17,7 +17,10 @@ def test_ovsnet_recirculates_as_the_minimal_pipeline_does_and_caches_no_flow_for
         assert connections > 20
         assert figures[f"{where}, {way}: packets without a cached flow"] < 5 < connections / 4
         assert figures[f"{where}, {way}: recirculations a packet"] == pytest.approx(2, rel=0.05)
-        assert figures[f"{where}, {way}: one TCP connection"] > 0
-    assert figures[f"{where}: recirculations, ovsnet's over minimal's"] == pytest.approx(1, rel=0.05)
+        assert figures[f"{where}, {way}: one TCP connection's throughput"] > 0
+    assert figures[f"{where}: recirculations a packet, {COST}"] == pytest.approx(1, rel=0.05)
+    assert figures[f"{where}: CPU of the switches for one connection, {COST}"] < 2
+    assert figures[f"{where}, minimal: new cached flows for a new peer"] < 1
+    assert 1 < figures[f"{where}, ovsnet: new cached flows for a new peer"] < 8
     assert figures[f"{where}, minimal: flows that a packet meets"] == pytest.approx(5, rel=0.05)
     assert 10 < figures[f"{where}, ovsnet: flows that a packet meets"] < 20
