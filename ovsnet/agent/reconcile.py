@@ -45,7 +45,7 @@ LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 TIDY_AFTER = 1.0
 """Seconds from a step to the release of zones that it left without flows: by then datapaths have none cached either."""
 AUDIT_SHARE = 50
-"""With very many flows audits become rarer: their time at most one part in so many."""
+"""With very many flows audits become rarer: their processor time at most one part in so many."""
 
 
 @dataclass(frozen=True)
@@ -417,13 +417,13 @@ class Reconciler:
                     return
                 generation, steps = self._synced_generation, self.status.steps
             if generation:
-                started = time.monotonic()
+                started = time.thread_time()
                 try:
                     actual, lacks = self.enforcer.read(), self.enforcer.lacks_meters()
                 except SwitchError as exc:
                     log.info("audit put off: %s", exc)
                     continue
-                took = time.monotonic() - started
+                took = time.thread_time() - started
                 self.call(lambda: self._audited(generation, steps, actual, lacks))  # noqa: B023
 
     def _audited(self, generation: int, steps: int, actual: Any, lacks_meters: bool) -> None:
