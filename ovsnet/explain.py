@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ovsnet.desired import Desired, Owned
 from ovsnet.pipeline import fields as f
@@ -33,11 +33,21 @@ class Emission:
 
 
 @dataclass(frozen=True)
+class Resumption:
+    """Where a frame goes on behind the connection tracker: in ``table``, with step ``index``, as ``packet``."""
+
+    index: int
+    table: Table
+    packet: Packet
+
+
+@dataclass(frozen=True)
 class Walk:
-    """A frame's way through one host: the tables in order, and what left the switch."""
+    """A frame's way through one host: the tables in order, what left the switch, and where the tracker was asked."""
 
     steps: tuple[Step, ...]
     emissions: tuple[Emission, ...]
+    resumed: tuple[Resumption, ...] = ()
 
     @property
     def last(self) -> Step:
@@ -59,9 +69,9 @@ class Tables:
 
     def walk(self, packet: Packet, tracker: Tracker | None = None) -> Walk:
         """The way of a frame that enters at the first table; ``tracker`` left out, it is its connection's first."""
-        way = _Way(dict(packet), tracker or first_packet, [], [])
+        way = _Way(dict(packet), tracker or first_packet)
         self._follow(TABLES[0], way)
-        return Walk(tuple(way.steps), tuple(way.emissions))
+        return Walk(tuple(way.steps), tuple(way.emissions), tuple(way.resumed))
 
     def _follow(self, table: Table | None, way: _Way) -> None:
         while table is not None:
@@ -77,6 +87,7 @@ class Tables:
                     seen = way.tracker(_seen(action.zone, way.packet) or 0, way.packet)
                     way.packet.update(seen)
                     table = action.table
+                    way.resumed.append(Resumption(len(way.steps), table, dict(way.packet)))
                 else:
                     _execute(action, flow.row, way)
 
@@ -122,8 +133,9 @@ class _Way:
 
     packet: dict[Field, int]
     tracker: Tracker
-    steps: list[Step]
-    emissions: list[Emission]
+    steps: list[Step] = field(default_factory=list)
+    emissions: list[Emission] = field(default_factory=list)
+    resumed: list[Resumption] = field(default_factory=list)
 
 
 _TRACKED = (
@@ -144,6 +156,13 @@ def first_packet(_zone: int, packet: Packet) -> Packet:
 
 
 _REGISTERS = Field("registers", 512, "hex", "", "all registers in one number, the last one lowest")
+
+
+def registers(packet: Packet) -> dict[int, int]:
+    """The values of those registers of a packet that are not 0, by their numbers."""
+    whole = packet.get(_REGISTERS, 0)
+    values = {number: whole >> 32 * (15 - number) & 0xFFFFFFFF for number in range(16)}
+    return {number: value for number, value in values.items() if value}
 
 
 def _seen(field: Field, packet: Packet) -> int | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ovsnet.desired import Desired
 from ovsnet.errors import UserError
-from ovsnet.explain import Emission, Packet, Tables, Walk, arrival
+from ovsnet.explain import Emission, Packet, Tables, Walk, arrival, registers
 from ovsnet.facts import Facts
 from ovsnet.library import assumed_facts, compile, frame
 from ovsnet.model import Host, Model, Port, Vpc, VpcState
@@ -16,10 +18,9 @@ from ovsnet.pipeline import fields as f
 from ovsnet.pipeline.render import value_text
 
 MOST_HOPS = 8
-_TABLE_WIDTH = 3
-"""Characters of a table's number in ``ofproto/trace``, to the left of which a nested bridge's are indented."""
+_VISIT = re.compile(r"^ *(?P<table>\d+)\. (?:\S+, )?priority (?P<priority>\d+), cookie 0x4f56", re.MULTILINE)
+"""A flow of ours in the output of ``ofproto/trace``; those of a subroutine are indented."""
 _METADATA = frozenset({f.TUN_DST, f.TUN_IPV6_DST})
-_TRACE_ORDER = {field: place for place, field in enumerate(f.PACKET_FIELDS)}
 
 
 @dataclass(frozen=True)
@@ -256,38 +257,51 @@ def addresses_of(packet: Packet) -> tuple[str, str]:
 
 
 def ofproto_flow(packet: Packet) -> str:
-    """The frame as ``ovs-appctl ofproto/trace`` takes it (ovs-vswitchd(8))."""
+    """The frame as ``ovs-appctl ofproto/trace`` takes it (ovs-vswitchd(8)), with what the tracker said of it, if it
+    was asked, and with the registers.
+    """
     names = {f.ETH_TYPE: "dl_type", f.ICMPV6_TYPE: "icmpv6_type", f.TUN_ID: "tun_id"}
     parts = []
-    for field, value in sorted(packet.items(), key=lambda item: _TRACE_ORDER.get(item[0], len(_TRACE_ORDER))):
-        if field in _METADATA or field in (f.VLAN_VID, f.IP_FRAG):
+    for field in (*f.PACKET_FIELDS, *f.TRACKER_FIELDS):
+        if field not in packet or field in _METADATA or field in (f.VLAN_VID, f.IP_FRAG):
             continue
-        parts.append(f"{names.get(field, field.name)}={value_text(field, value)}")
+        value = packet[field]
+        text = f"{value:#x}" if field is f.CT_STATE else value_text(field, value)
+        parts.append(f"{names.get(field, field.name)}={text}")
+    parts += [f"reg{number}={value:#x}" for number, value in registers(packet).items()]
     return ",".join(parts)
 
 
-def ofproto_tables(output: str) -> list[tuple[int, int]]:
-    """The (table id, priority) pairs that an ``ofproto/trace`` visited in the bridge it was asked for, in order.
+def questions(hop: Hop, bridge: str) -> tuple[tuple[str, ...], ...]:
+    """What to ask ``ovs-appctl`` for the switch's own trace of a hop: a command with its arguments for each leg.
 
-    A tunnel leads through the bridge to the underlay, whose tables are indented below the action that leads there, or
-    follow under a heading of their own where that is the last one.
+    A trace of the whole way would forget the connection's addresses and ports behind the connection tracker
+    (ovs-vswitchd(8): only ``--ct-next`` is given), so each leg from there on starts as a packet-out that has them.
     """
-    found = []
-    headings = []
-    for line in output.splitlines():
-        if line.startswith("bridge("):
-            headings.append(line)
-        head, dot, rest = line.partition(". ")
-        own = len(head) <= _TABLE_WIDTH and headings[-1:] == headings[:1]
-        if dot and own and head.strip().isdigit() and "priority " in rest:
-            number = rest.split("priority ", 1)[1].split(",")[0].split()[0]
-            found.append((int(head), int(number)))
-    return found
+    first = ("ofproto/trace", bridge, ofproto_flow(hop.packet))
+    later = (
+        ("ofproto/trace-packet-out", bridge, ofproto_flow(one.packet), f"resubmit(,{one.table.id})")
+        for one in hop.walk.resumed
+    )
+    return (first, *later)
 
 
-def agrees(hop: Hop, output: str) -> bool:
-    """Whether a switch's own ``ofproto/trace`` visited the very flows of this hop, table by table."""
-    return ofproto_tables(output) == [(s.table.id, s.flow.row.priority) for s in hop.walk.steps]
+def ofproto_tables(output: str) -> list[tuple[int, int]]:
+    """The (table id, priority) pairs of our flows that one leg of an ``ofproto/trace`` visited, in order.
+
+    Behind a tunnel the trace goes on through the bridge to the underlay, whose flows are not ours; behind the
+    connection tracker it goes on under a heading of its own, which is another leg's.
+    """
+    leg = output.partition(f"\n{'=' * 20}")[0]
+    return [(int(one["table"]), int(one["priority"])) for one in _VISIT.finditer(leg)]
+
+
+def agrees(hop: Hop, outputs: Sequence[str]) -> bool:
+    """Whether a switch's own traces, one for each of the ``questions``, visited the very flows, table by table."""
+    visited = [(step.table.id, step.flow.row.priority) for step in hop.walk.steps]
+    starts = [0, *(one.index for one in hop.walk.resumed), len(visited)]
+    legs = [visited[start:end] for start, end in pairwise(starts)]
+    return [ofproto_tables(output) for output in outputs] == legs
 
 
 __all__ = [

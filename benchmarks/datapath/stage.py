@@ -32,7 +32,10 @@ _FLOW = re.compile(r"cookie=.*?(?:table=(\d+), )?n_packets=(\d+)")
 
 
 def model() -> Model:
-    """A client and two servers; the servers' group lets the client's group connect to one TCP port."""
+    """A client and two servers; the servers' group lets the client's group connect to one TCP port.
+
+    It has rules of other kinds too, as real groups do: they are not to make the cached flows any narrower.
+    """
     placed = {CLIENT: ("hv1", 1, "clients"), "near": ("hv1", 2, "servers"), "far": ("hv2", 3, "servers")}
     ports = {
         name: Port(
@@ -45,8 +48,13 @@ def model() -> Model:
         )
         for name, (host, number, group) in placed.items()
     }
-    rule = Rule(direction="ingress", protocol="tcp", port=PORT, remote=Remote(group="clients"))
-    groups = {"clients": SecurityGroup(), "servers": SecurityGroup(rules=(rule,))}
+    rules = (
+        Rule(direction="ingress", protocol="tcp", port=PORT, remote=Remote(group="clients")),
+        Rule(direction="ingress", protocol="tcp", port="8000-8010", remote=Remote(cidr="192.168.1.128/25")),
+        Rule(direction="ingress", protocol="icmp", type=8, code=0),
+        Rule(direction="ingress", protocol="udp", port=53),
+    )
+    groups = {"clients": SecurityGroup(), "servers": SecurityGroup(rules=rules)}
     networks = {"net": Network(vni=_VNI, subnets=(Subnet(cidr="192.168.1.0/24"),))}
     vpc = Vpc(tenant="bench", networks=networks, ports=ports, security_groups=groups)
     hosts = {"hv1": Host(vtep="10.0.0.11"), "hv2": Host(vtep="10.0.0.12")}

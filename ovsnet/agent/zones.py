@@ -21,7 +21,7 @@ from ovsnet.errors import UserError
 from ovsnet.model.types import Port
 from ovsnet.openflow.api import SwitchPort
 from ovsnet.openflow.errors import SwitchError
-from ovsnet.ovsdb import Ovsdb, OvsdbError, Zone, ZoneRecord
+from ovsnet.ovsdb import Ovsdb, OvsdbError, Zone
 from ovsnet.ovsdb.zones import HIGHEST
 
 log = logging.getLogger(__name__)
@@ -87,6 +87,10 @@ def assign(
     return after, last
 
 
+def _as_written(held: Mapping[str, Held]) -> dict[str, Zone]:
+    return {port: Zone(one.number, one.written_clean) for port, one in held.items()}
+
+
 class ZoneKeeper:
     """Gives the ports of this host their zones. For one thread; ``ready``, ``lacking`` and ``foreseen`` are for any.
 
@@ -103,12 +107,13 @@ class ZoneKeeper:
         self._last = 0
         self._read = False
         self._dropped: set[int] = set()  # numbers of ports that went on with another one, not flushed yet
-        self._settled: tuple[Mapping[str, str], ZoneRecord] | None = None
+        self._told: Mapping[str, Zone] = {}  # what OVSDB should say
+        self._settled: Mapping[str, str] | None = None
         self._said: dict[str, str] = {}
 
     def settle(self, wanted: Mapping[str, str]) -> None:
         """Before compiling: take and flush zones for the ports that have none; ``wanted`` is their VPC by id."""
-        if self._settled == (wanted, self._ovsdb.state.zones):
+        if self._settled == wanted and not self.astray:
             return
         reason = self._take(wanted) or self._flush_new(wanted)
         held = self._held
@@ -117,7 +122,7 @@ class ZoneKeeper:
             self.ready = ready
         lacking = {vpc: reason or EXHAUSTED for port, vpc in wanted.items() if port not in ready}
         self.lacking = lacking
-        self._settled = None if reason or lacking else (wanted, self._ovsdb.state.zones)
+        self._settled = None if reason or lacking else wanted
         self._say("not taken", next(iter(lacking.values()), reason))
 
     def release(self, wanted: Mapping[str, str], stuck: Collection[str]) -> bool:
@@ -147,14 +152,14 @@ class ZoneKeeper:
         if reason:
             return False
         self._held = {port: held for port, held in (self._held | proven).items() if port not in gone}
-        if self._settled is not None:
-            self._settled = (self._settled[0], self._ovsdb.state.zones)
+        self._told = _as_written(self._held)
         return True
 
     @property
     def astray(self) -> bool:
         """Whether OVSDB says something else than it was left with."""
-        return self._settled is not None and self._settled[1] != self._ovsdb.state.zones
+        record = self._ovsdb.state.zones
+        return record.zones != self._told or bool(record.unusable)
 
     def foreseen(self, ports: Iterable[str]) -> Mapping[str, int]:
         """The zones that flows may use, and those that these ports would get; nothing changes. For any thread."""
@@ -174,13 +179,14 @@ class ZoneKeeper:
         used = record.elsewhere | {zone.number for zone in record.zones.values()}
         after, last = assign(wanted, old, self._before, used, self._last)
         self._before = set(wanted)
-        there = {port: Zone(held.number, held.written_clean) for port, held in after.items()}
+        there = _as_written(after)
         changes: dict[str, Zone | None] = dict.fromkeys((record.zones.keys() | record.unusable) - there.keys())
         changes |= {port: zone for port, zone in there.items() if record.zones.get(port) != zone}
         reason = self._write(changes, last) if changes else ""
         kept = {port: held for port, held in after.items() if port in old and old[port].number == held.number}
         self._dropped |= {one.number for port, one in old.items() if port not in kept}
         self._held, self._last = (kept, self._last) if reason else (after, last)
+        self._told = _as_written(self._held)
         return reason
 
     def _write(self, changes: Mapping[str, Zone | None], last: int) -> str:

@@ -13,6 +13,8 @@ from ovsnet.errors import EXIT_NO, UserError
 
 if TYPE_CHECKING:
     from ovsnet.cli.doubts import Doubts
+    from ovsnet.cli.live import Sight
+    from ovsnet.model.loader import Placed
     from ovsnet.reasons import Answer, Edit, End, Probe
 
 
@@ -47,18 +49,32 @@ def explain_command(
 
     Examples: ovsnet explain shop/web1 shop/db1 --tcp 3306 -m shop.yaml · ovsnet explain web1 192.168.1.9 --live
     """
-    from ovsnet.cli.doubts import look, nothing
     from ovsnet.cli.live import sight
     from ovsnet.model.loader import load_placed
-    from ovsnet.model.names import resolve_port
-    from ovsnet.reasons import explain, placed
-    from ovsnet.trace import places
 
     probe = probe_of(tcp, udp, sctp, icmp, protocol, family)
     if model and (lab is not None or socket is not None) and not live:
         raise UserError("a model and a running lab or agent are given. Add --live to compare them, or leave one out.")
     read = load_placed(model, site) if model else None
     seen = sight(None, lab, socket, None) if read is None or live else None
+    answer, doubts = _judge(read, seen, live, source, target, probe)
+    if as_json:
+        print_json(_data(answer, doubts, live))
+    else:
+        _print(answer, doubts)
+    if not answer.allowed or doubts.any:
+        raise typer.Exit(EXIT_NO)
+
+
+def _judge(
+    read: Placed | None, seen: Sight | None, live: bool, source: str, target: str, probe: Probe
+) -> tuple[Answer, Doubts]:
+    """The answer for the model that was read, or else for what is running; and where the switches differ from it."""
+    from ovsnet.cli.doubts import look, nothing
+    from ovsnet.model.names import resolve_port
+    from ovsnet.reasons import explain, placed
+    from ovsnet.trace import places
+
     declared = read.model if read is not None else seen.model  # type: ignore[union-attr]
     source = resolve_port(declared, source)
     if not _is_address(target):
@@ -66,13 +82,9 @@ def explain_command(
     at = seen.places if read is None and seen is not None else places(declared)
     answer, found = explain(declared, at, source, target, probe)
     answer = answer if read is None else placed(answer, read.root)
-    doubts = look(seen, found if read is None else None, answer, source, target, probe) if live and seen else nothing()
-    if as_json:
-        print_json(_data(answer, doubts, live))
-    else:
-        _print(answer, doubts)
-    if not answer.allowed or doubts.any:
-        raise typer.Exit(EXIT_NO)
+    if not (live and seen):
+        return answer, nothing()
+    return answer, look(seen, found if read is None else None, answer, source, target, probe)
 
 
 def probe_of(

@@ -6,7 +6,8 @@ import contextlib
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,11 +25,8 @@ if TYPE_CHECKING:
 AGENT_SOCKET = Path("/run/ovsnet/agent.sock")
 TRACE_WITHIN = 5
 """Seconds that a switch may take for its own trace of a packet."""
-Tracer = Callable[[str], tuple[bool, str]]
-"""Asks a switch to trace a flow: whether it answered, and what it, or ovs-appctl, says."""
-
-Dumper = Callable[[], str]
-"""Asks a switch for all entries of its connection tracker: what ovs-appctl says, one a line."""
+Control = Callable[..., tuple[bool, str]]
+"""Asks a vswitchd, with a command and its arguments: whether it answered, and what it, or ovs-appctl, says."""
 
 LabName = Annotated[str | None, typer.Option("--lab", help="A running lab's name; left out: the only one there is.")]
 Socket = Annotated[
@@ -86,33 +84,35 @@ def _behind(path: Path) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class Sight:
-    """A model with every host's facts and flows, and a way to ask the switches that are really there."""
+    """A model with every host's facts and flows; of the switches that are really there, whom to ask, and the bridge."""
 
     model: Model
     places: Mapping[str, Place]
-    switches: Mapping[str, Tracer]
-    trackers: Mapping[str, Dumper] = field(default_factory=dict)
+    switches: Mapping[str, tuple[Control, str]]
 
     def connections(self, hop: Hop) -> tuple[str, ...]:
         """The entries of a host's connection tracker between the two addresses of a packet, either way; sorted."""
         from ovsnet.trace import addresses_of
 
-        if hop.host not in self.trackers:
+        if hop.host not in self.switches:
             return ()
-        pair = {f"src={one},dst={other}," for one, other in permutations(addresses_of(hop.packet))}
-        lines = self.trackers[hop.host]().splitlines()
+        pair = [f"src={one},dst={other}," for one, other in permutations(addresses_of(hop.packet))]
+        answered, output = self.switches[hop.host][0]("dpctl/dump-conntrack")
+        lines = output.splitlines() if answered else ()
         return tuple(sorted(line.strip() for line in lines if any(ends in line for ends in pair)))
 
     def compare(self, hop: Hop) -> tuple[str, str]:
         """``agrees``, ``differs`` or ``no answer``, with what the switch's own trace says; empty without a switch."""
-        from ovsnet.trace import agrees, ofproto_flow
+        from ovsnet.trace import agrees, questions
 
         if hop.host not in self.switches:
             return "", ""
-        answered, output = self.switches[hop.host](ofproto_flow(hop.packet))
-        if not answered:
-            return "no answer", output
-        return ("agrees" if agrees(hop, output) else "differs"), output
+        ask, bridge = self.switches[hop.host]
+        answers = [ask(*question) for question in questions(hop, bridge)]
+        outputs = [output for _, output in answers]
+        if not all(answered for answered, _ in answers):
+            return "no answer", next(output for answered, output in answers if not answered)
+        return ("agrees" if agrees(hop, outputs) else "differs"), "\n".join(outputs)
 
 
 def sight(files: list[Path] | None, lab: str | None, socket: Path | None, site: Path | None) -> Sight:
@@ -130,16 +130,16 @@ def sight(files: list[Path] | None, lab: str | None, socket: Path | None, site: 
     reached = sockets(lab, socket)
     held, facts, switches = _look(reached)
     model = model_of(held)
-    tracers = {host: _tracer(control, bridge) for host, (control, bridge) in switches.items()}
-    trackers = {host: _dumper(control) for host, (control, _) in switches.items()}
-    return Sight(model, places(model, facts), tracers, trackers)
+    return Sight(model, places(model, facts), switches)
 
 
-def _look(reached: Mapping[str, Path]) -> tuple[list[Any], dict[str, Facts], dict[str, tuple[str, str]]]:
-    """What agents hold, the facts of their hosts, and where their switches are controlled, with the bridge's name."""
+def _look(reached: Mapping[str, Path]) -> tuple[list[Any], dict[str, Facts], dict[str, tuple[Control, str]]]:
+    """What agents hold, the facts of their hosts, and whom to ask of their switches."""
     from ovsnet.agent.client import AgentClient
 
-    held, facts, switches = [], {}, {}
+    held: list[Any] = []
+    facts: dict[str, Facts] = {}
+    switches: dict[str, tuple[Control, str]] = {}
     for host, path in reached.items():
         with AgentClient(path) as client:
             seen = client.host()
@@ -149,18 +149,9 @@ def _look(reached: Mapping[str, Path]) -> tuple[list[Any], dict[str, Facts], dic
         facts[host] = Facts(ofports, seen["tunnel_ofport"], seen["datapath"] != "system", zones=zones)
         if shutil.which("ovs-appctl"):
             control = Path(seen["ovsdb"].removeprefix("unix:")).parent / "ovs-vswitchd.ctl"
-            switches[host] = (str(control) if control.exists() else "ovs-vswitchd", seen["bridge"])
+            target = str(control) if control.exists() else "ovs-vswitchd"
+            switches[host] = partial(_appctl, target), seen["bridge"]
     return held, facts, switches
-
-
-def _tracer(control: str, bridge: str) -> Tracer:
-    """Ask the vswitchd behind a control socket for its own trace."""
-    return lambda flow: _appctl(control, "ofproto/trace", bridge, flow)
-
-
-def _dumper(control: str) -> Dumper:
-    """Ask the vswitchd behind a control socket for the entries of its connection tracker."""
-    return lambda: _appctl(control, "dpctl/dump-conntrack", "-m")[1]
 
 
 def _appctl(control: str, *command: str) -> tuple[bool, str]:

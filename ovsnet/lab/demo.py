@@ -18,7 +18,7 @@ from ovsnet.lab.lab import Lab, down
 from ovsnet.lab.traffic import Traffic
 from ovsnet.model import Lock, assign, load
 from ovsnet.pipeline.render import flow_text
-from ovsnet.trace import Trace, agrees, ofproto_flow, places, trace
+from ovsnet.trace import Trace, agrees, places, questions, trace
 
 MODEL = Path(__file__).resolve().parents[2] / "examples/models/demo.yaml"
 _SHOWN = 70
@@ -95,10 +95,9 @@ class Story:
                 text = flow_text(step.flow.row).split(" ", 2)[2]
                 text = text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
                 self._say(f"   {hop.host if number == 0 else '':<4} {step.table.name:<14} [dim]{escape(text)}[/dim]")
-
-            output = lab.ovs(hop.host).appctl("ofproto/trace", INTEGRATION, ofproto_flow(hop.packet))
-            if not agrees(hop, output):
-                self._verdict(False, f"ovs-vswitchd of {hop.host} takes another way:\n{output}")
+            outputs = [lab.ovs(hop.host).appctl(*question) for question in questions(hop, INTEGRATION)]
+            if not agrees(hop, outputs):
+                self._verdict(False, "\n".join((f"ovs-vswitchd of {hop.host} takes another way:", *outputs)))
 
     def _kill(self, lab: Lab) -> None:
         self._say("[bold]5. An agent dies under traffic[/bold]: 100 packets a second, each way between hv1 and hv3")

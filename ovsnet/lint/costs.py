@@ -8,7 +8,7 @@ import msgspec
 
 from ovsnet.errors import path_text
 from ovsnet.lint.meaning import Scene
-from ovsnet.model.rules import PROTOCOLS, port_masks, port_ranges, protocol_number
+from ovsnet.model.rules import PROTOCOLS, family, port_masks, port_ranges, protocol_number
 from ovsnet.model.types import Rule
 
 
@@ -29,13 +29,20 @@ class RuleCost(msgspec.Struct, frozen=True, kw_only=True):
 def cost(rule: Rule, *, stateful: bool) -> int:
     """The flows that one rule becomes in each policy that has it.
 
-    One a port mask, or one without ports; one more for later fragments, which an allow rule of a stateless group lets
-    pass, and for SCTP, whose ports are the packet's own while errors about it are the connection's.
+    One a port mask, or one without ports. Errors about SCTP connections take one more, if the rule has ports. Later
+    fragments, which an allow rule of a stateless group lets pass, take one for each family: in IPv4 only beside ports.
     """
-    masks = sum(len(port_masks(first, last)) for first, last in port_ranges(rule))
-    fragments = not stateful and rule.action == "allow" and (masks > 0 or rule.type is not None)
-    sctp = stateful and protocol_number(rule) == PROTOCOLS["sctp"]
-    return (masks or 1) + fragments + sctp
+    masks = [mask for first, last in port_ranges(rule) for mask in port_masks(first, last)]
+    ports = 0 if masks == [(0, 0)] else len(masks)
+    number = protocol_number(rule)
+    if number is None:
+        return 1
+    if stateful:
+        return (ports or 1) + (number == PROTOCOLS["sctp"] and ports > 0)
+    if rule.action != "allow":
+        return ports or 1
+    beside_ports = ports > 0 or rule.type is not None
+    return (ports or 1) + (beside_ports and family(rule) != 6) + (family(rule) != 4)
 
 
 def policies_by_host(scene: Scene) -> dict[str, set[tuple[str, ...]]]:

@@ -11,8 +11,10 @@ from typing import Any
 import msgspec
 
 from ovsnet.desired import Subject
+from ovsnet.errors import UserError
 from ovsnet.explain import Step
 from ovsnet.model import Model, Port, check_state, vpc_states
+from ovsnet.model.addresses import parse_ip
 from ovsnet.model.nodes import Node, find
 from ovsnet.model.numbers import ip_int, ip_text
 from ovsnet.model.rules import groups_of
@@ -117,12 +119,12 @@ def explain(
 
 def _before_sending(model: Model, at: Mapping[str, Place], source: str, target: str, probe: Probe) -> Answer | None:
     """The answer where nothing is sent at all."""
-    vpc, _, name = source.partition("/")
-    sender = model.vpcs[vpc].ports[name]
-    texts = [target]
+    sender, texts = _port(model, source), [target]
     if "/" in target:
         owner, _, other = target.partition("/")
         texts = list(model.vpcs[owner].ports[other].ips or ())
+    elif parse_ip(target) is None:
+        raise UserError(f"{target} is neither a port (VPC/PORT) nor an IP address.")
     mine, theirs = ({4 if ip_int(one)[1] == 32 else 6 for one in some} for some in (sender.ips or (), texts))
     shared = mine & theirs & ({probe.family} if probe.family else {4, 6})
     if sender.host is None:

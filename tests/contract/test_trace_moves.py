@@ -7,7 +7,7 @@ import pytest
 from ovsnet.compiler import compile_states
 from ovsnet.facts import Facts
 from ovsnet.model.types import Host, Model, Network, Port, Subnet, Vpc
-from ovsnet.trace import Place, agrees, ofproto_flow, trace
+from ovsnet.trace import Place, agrees, questions, trace
 from tests.property.compiled import Installer
 from tests.property.harness import VTEPS, Cloud
 from tests.property.strategies import port_id
@@ -48,7 +48,7 @@ def test_the_switch_agrees(cloud: Cloud, install: Installer, family: int, source
         at[host] = Place(facts, compile_states(states_of(model, host).values(), host, facts))
     found = trace(model, at, source, "v/move")
     assert (found.delivered, found.reached) == (True, ("v/move",))
-    assert found.reason == f"delivered to v/move by deliver on {where}"
+    assert found.reason == f"delivered to v/move by ingress_verdict on {where}"
     for hop in found.hops[1:]:
-        output = cloud.switches[hop.host].ctl.call("ofproto/trace", "br-int", ofproto_flow(hop.packet))
-        assert agrees(hop, output), output
+        outputs = [cloud.switches[hop.host].ctl.call(*question) for question in questions(hop, "br-int")]
+        assert agrees(hop, outputs), outputs

@@ -243,6 +243,26 @@ def test_what_makes_no_sense_is_put_right(bench: Bench) -> None:
     assert bench.written() == expected, "what flows use is what counts"
 
 
+def test_what_is_not_in_force_yet_is_not_released(bench: Bench) -> None:
+    keeper = bench.keeper()
+    keeper.settle({"a": "red"})
+    keeper.settle({"a": "red", "b": "red"})
+    assert keeper.release({"a": "red"}, ()), "the flows in force are those of before b came"
+    assert bench.written() == {"a": "1", "b": "2,flush", "ovsnet-last-zone": "2"}
+
+
+def test_what_others_write_meanwhile_is_noticed(bench: Bench) -> None:
+    keeper = bench.keeper()
+    keeper.settle({"a": "red"})
+    bench.ovs.vsctl("set", "bridge", "br-int", "external_ids:ovsnet-zone-b=7")
+    until(lambda: "b" in bench.db.state.zones.zones)
+    assert keeper.release({"a": "red"}, ())
+    assert keeper.astray
+    keeper.settle({"a": "red"})
+    assert not keeper.astray
+    assert bench.written() == {"a": "1", "ovsnet-last-zone": "1"}
+
+
 def test_a_database_that_is_away(bench: Bench) -> None:
     keeper = bench.keeper()
     keeper.settle({"a": "red"})

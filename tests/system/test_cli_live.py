@@ -198,7 +198,7 @@ def test_trace(desk: Desk, lab: Lab) -> None:
     told = desk("trace", "shop/web1", "shop/web2", "--tcp", "80", *where).stdout
     assert "tcp 192.168.1.11 -> 192.168.1.12" in told
     assert told.count("the switch agrees") == 3  # the question, the frame on hv1 and on hv2
-    assert "delivered to shop/web2 by deliver on hv2" in told
+    assert "delivered to shop/web2 by ingress_verdict on hv2" in told
     for argv, target in (
         (("web1", "192.168.1.12"), "ambiguous"),
         (("web2", "web3"), "shop/web3"),

@@ -173,8 +173,9 @@ def test_costs_are_those_of_the_compiled_rules(tmp_path: Path, stateful: str) ->
     for host in ("hv1", "hv2"):
         flows = [flow for flow in ovsnet.compile(model, host) if flow.row.template.table.name == "rules"]
         at[host] = Counter(flow.subject.path for flow in flows if "rules[" in flow.subject.path)
-    assert found.hosts == {host: count.total() for host, count in at.items()}
-    assert [one.most for one in found.rules] == [at["hv1"][one.path] for one in found.rules]
+    shared = 0 if stateful == "true" else 1  # rules about one peer share the flow of IPv6's later fragments
+    assert {host: found.hosts[host] - count.total() for host, count in at.items()} == {"hv1": shared, "hv2": 0}
+    assert sum(one.most - at["hv1"][one.path] for one in found.rules) == shared
     assert [one.flows for one in found.rules if ".more." in one.path] == [
         at["hv2"][one.path] for one in found.rules if ".more." in one.path
     ]
@@ -184,9 +185,9 @@ def test_costs_are_those_of_the_compiled_rules(tmp_path: Path, stateful: str) ->
 def test_one_rule_shadows_many(tmp_path: Path) -> None:
     rules = "\n".join(
         f"          - {{direction: ingress, protocol: tcp, port: {1000 + one}, remote: {{cidr: 10.{one}.0.0/16}}}}"
-        for one in range(200)
+        for one in range(90)
     )
     broad = "          - {direction: ingress, protocol: tcp, remote: {cidr: 10.0.0.0/8}, action: drop}"
     text = f"{HEAD}    security_groups:\n      web:\n        rules:\n{rules}\n{broad}\n"
     found = report(tmp_path, f"{text}    ports: {{web1: {{network: web, host: hv1, security_groups: [web]}}}}\n")
-    assert Counter(one.code for one in found.findings) == {"shadowed-rule": 200}
+    assert Counter(one.code for one in found.findings) == {"shadowed-rule": 90}
