@@ -6,19 +6,15 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from ovsnet.agent import deliver as delivering
 from ovsnet.errors import UserError
 from ovsnet.lab.deliver import PATIENCE as SLOWNESS
-from ovsnet.lab.deliver import socket_of
 from ovsnet.lab.lab import Lab, down
-from ovsnet.model.types import Model
 from tests.truth import bench as benches
-from tests.truth.bench import Bench
+from tests.truth.rig import Rig
 from tests.truth.scenario import Cell, Said, Scenario, Step, Verdict, all_scenarios, model_of
 from tests.truth.streams import Live
 from tests.truth.table import render
@@ -26,33 +22,6 @@ from tests.truth.table import render
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 WINDOW = 0.4
 """Seconds in which a stalled stream must not get a single packet through."""
-
-
-class Rig:
-    """The lab with its bench."""
-
-    def __init__(self, lab: Lab) -> None:
-        self.lab, self.bench = lab, Bench(lab)
-        self._sockets = {name: socket_of(host) for name, host in lab.topology.hosts.items()}
-
-    def bring(self, model: Model) -> None:
-        """Tell every agent the model, and return when it is enforced and no older datapath flow is left.
-
-        Under open connections the switches throw old flows out by themselves; else they are told to, which is quicker.
-        """
-        delivery = delivering.prepare(model, delivering.gather(self._sockets), everything=True)
-        answers = delivering.tell(self._sockets, delivery, wait=10.0 * SLOWNESS, adopt=True)
-        late = {host: answer["reason"] for host, answer in answers.items() if answer["reason"]}
-        assert not late, late
-        self._everywhere("revalidator/wait" if self.bench.live else "revalidator/purge")
-
-    def forget_connections(self) -> None:
-        """Let the switches forget all connections."""
-        self._everywhere("dpctl/flush-conntrack")
-
-    def _everywhere(self, command: str) -> None:
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda host: self.lab.ovs(host).appctl(command), self.lab.topology.hosts))
 
 
 @pytest.fixture(scope="module")
