@@ -166,8 +166,8 @@ def test_what_stays_allowed_loses_nothing_and_what_is_revoked_gets_nothing_throu
     steady = sum(len(verdict.changes) == 1 for verdict in verdicts.values())
     cut = sum(len(verdict.changes) - 1 for verdict in verdicts.values())
     measured(
-        f"{revision - first_revision(rig)} changes in {SECONDS:.0f} s, {len(lives)} connections, {steady} never touched, "
-        f"{cut} times cut or given back; the bench was up to {late * 1000:.0f} ms late"
+        f"{revision - first_revision(rig)} changes in {SECONDS:.0f} s, {len(lives)} connections, "
+        f"{steady} never touched, {cut} times cut or given back; the bench was up to {late * 1000:.0f} ms late"
     )
     assert steady >= 20 and cut >= 200, "the changes do not do what they are for"
     assert not problems, "\n".join(problems[:40])
