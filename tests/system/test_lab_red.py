@@ -28,9 +28,9 @@ vpcs:
 RED, BLUE = "reg0=0x1389/", "reg0=0x138a/"
 # The flow of hv1 that is made wrong, what in it, and by what; None deletes the flow.
 WRONG = {
-    "a port's classification deleted": (r"priority=100,in_port=1 actions", None),
+    "a port's classification deleted": (r"priority=110,in_port=1 actions", None),
     "the tunnel's classification deleted": (r"priority=100,tun_id=0x1389,", None),
-    "a port in the other network": (r"priority=100,in_port=1 actions", (r"load:0x\w+", "load:0x7")),
+    "a port in the other network": (r"priority=110,in_port=1 actions", (r"0x1389->NXM_NX_REG0", "0x138a->NXM_NX_REG0")),
     "a tunnel frame in the other network": (r"priority=100,tun_id=0x1389,", ("0x1389->NXM", "0x138a->NXM")),
     "a sender's IPv4 deleted": (r"table=10,.*,ip,in_port=1,.*nw_src=10.1", None),
     "a sender's IPv6 deleted": (r"table=10,.*,ipv6,in_port=1,.*ipv6_src=2001", None),
@@ -43,8 +43,10 @@ WRONG = {
     "the VNI of the other tenant": (rf"table=40,.*{RED}.*tun_dst", ("0x1389->tun_id", "0x138a->tun_id")),
     "the VTEP of nobody": (rf"table=40,.*{RED}.*tun_dst", ("10.0.0.12->", "10.0.0.99->")),
     "a delivery deleted": (rf"table=50,.*{RED}.*nw_dst", None),
-    "a delivery to another port": (rf"table=50,.*{RED}.*nw_dst", (r"output:\d+", "output:LOCAL")),
-    "a delivery twice": (rf"table=50,.*{RED}.*nw_dst", (r"(output:\d+)", r"\1,\1")),
+    "a delivery to another port": (rf"table=50,.*{RED}.*nw_dst", (r"0x\w+->NXM_NX_REG8", "0xfffe->NXM_NX_REG8")),
+    "a delivery twice": (r"table=56,.*ct_state=.new.trk,ip,", (r"(output:NXM_NX_REG8\[0..15\])", r"\1,\1")),
+    "a rule deleted": (r"table=86,.*reg4=0x1/0x1", None),
+    "a member deleted": (r"table=82,.*reg15=0xa01", None),
     "unknown destinations flooded": (r"table=50,.*priority=0 ", ("drop", "FLOOD")),
 }
 

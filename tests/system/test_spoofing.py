@@ -40,6 +40,7 @@ x-subnets: &subnets [{cidr: 10.0.0.0/16}, {cidr: "2001:db8::/64"}]
 vpcs:
   shop:
     networks: {web: {vni: 5001, subnets: *subnets}}
+    security_groups: {default: {rules: [{direction: ingress}]}}  # so that nothing but port security refuses
     ports:
       me: {network: web, host: hv1, mac: "02:00:00:00:00:01", ips: [10.0.0.1, "2001:db8::1"]}
       near: {network: web, host: hv1, mac: "02:00:00:00:00:02", ips: [10.0.0.2, "2001:db8::2"]}
