@@ -85,6 +85,7 @@ class Filters:
         self._bits: dict[str, tuple[tuple[int, int], ...]] = {}
         self._member_of: dict[tuple[str, ...], tuple[tuple[int, int], ...]] = {}  # what was found in ``_bits``
         self._banks: tuple[Bank, ...] = ()
+        self._speakers: dict[str, tuple[str, str]] = {}
         self._other_groups: set[str] = set()
         self._other_ranges = False
 
@@ -148,6 +149,8 @@ class Filters:
         self._bits = _bits_of_groups(self._banks)
         self._member_of = {}
         touched.groups = {name for name in bits.keys() | self._bits.keys() if bits.get(name) != self._bits.get(name)}
+        spoke, self._speakers = self._speakers, self._find_speakers()
+        touched.ranges |= spoke != self._speakers
         touched.ranges |= [(b.id, b.set_bits) for b in banks] != [(b.id, b.set_bits) for b in self._banks]
         for policy in before.keys() | self._policies.keys():
             old, new = before.get(policy), self._policies.get(policy)
@@ -180,7 +183,6 @@ class Filters:
 
     def range_rows(self) -> Iterator[Stem]:
         """The rows that look up ranges, for all banks; each names one object that speaks of the range."""
-        speakers = self._speakers()
         for bank in self._banks:
             sets: dict[tuple[int, int, int], int] = {}
             names: dict[tuple[int, int, int], str] = {}
@@ -190,7 +192,7 @@ class Filters:
                     names.setdefault(prefix, name)
             for (width, ip, length), bits in _inherited(sets).items():
                 row = sg.range_row(bank.id, ip, length, width == 128, bits)
-                yield Stem(*speakers.get(names[width, ip, length], ("address_group", "")), row)
+                yield Stem(*self._speakers.get(names[width, ip, length], ("address_group", "")), row)
 
     def _group(self, name: str) -> SecurityGroup:
         group = self.groups.get(name)
@@ -240,7 +242,7 @@ class Filters:
         kind, _, what = name.partition(":")
         return (what,) if kind == "cidr" else self.address_groups.get(what, ())
 
-    def _speakers(self) -> Mapping[str, tuple[str, str]]:
+    def _find_speakers(self) -> dict[str, tuple[str, str]]:
         """By set, an object that speaks of it: the address group, or the first rule with that range."""
         found: dict[str, tuple[str, str]] = {}
         for policy in sorted(self.users):

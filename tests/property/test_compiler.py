@@ -13,6 +13,7 @@ from ovsnet.desired import Desired, Subject
 from ovsnet.facts import Facts
 from ovsnet.model import Model, Port
 from ovsnet.numbers import Numbers
+from ovsnet.transport.changes import COLLECTIONS
 from tests.property.strategies import HOST_NAMES, models
 from tests.property.world import endpoints_of, places, states_of
 
@@ -79,17 +80,15 @@ def test_single_changes_add_up(situation: tuple[Model, Facts], order: random.Ran
     compiler = HostCompiler(HOST)
     steps = []
     for name, state in states_of(model, HOST).items():
-        steps += [(name, "networks", key, value) for key, value in state.networks.items()]
-        steps += [(name, "hosts", key, value) for key, value in state.hosts.items()]
-        steps += [(name, "ports", key, value) for key, value in state.ports.items()]
-        steps += [(name, "endpoints", key, value) for key, value in state.endpoints.items()]
+        for kind in COLLECTIONS:
+            steps += [(name, kind, key, value) for key, value in getattr(state, kind).items()]
     hosts_first = sorted(steps, key=lambda step: (step[1] != "hosts", order.random()))
     compiler.set_facts(seen)
     for name, kind, key, value in hosts_first:
         compiler.patch_vpc(name, **{kind: {key: value}})
         if order.random() < 0.5:
             compiler.update()
-        if kind in {"ports", "endpoints"} and order.random() < 0.3:
+        if kind in {"ports", "endpoints", "security_groups", "address_groups"} and order.random() < 0.3:
             compiler.patch_vpc(name, **{kind: {key: None}})
             compiler.update()
             compiler.patch_vpc(name, **{kind: {key: value}})
@@ -125,7 +124,11 @@ def test_a_change_costs_what_it_touches(situation: tuple[Model, Facts]) -> None:
             changed = Port(**{key: getattr(port, key) for key in port.__struct_fields__} | {"ips": ("10.9.9.9",)})
             compiler.patch_vpc(state.name, ports={name: changed})
             delta = compiler.update()
-            assert {flow.subject.name for flow in (*delta.add, *delta.remove)} <= {name}
+            borrowers = {
+                other for other, nic in state.ports.items() for allowed in nic.allowed_addresses
+                if nic.network == port.network and allowed.ip.split("/")[0] in {*(port.ips or ()), "10.9.9.9"}
+            }  # fmt: skip
+            assert {flow.subject.name for flow in (*delta.add, *delta.remove)} <= {name, *borrowers}
             assert not compiler.update()
             compiler.patch_vpc(state.name, ports={name: port})
             compiler.update()
