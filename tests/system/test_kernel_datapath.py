@@ -10,7 +10,7 @@ import pytest
 from tests.vm.image import VmUnavailable
 from tests.vm.runner import VmResult, run_in_vm
 
-pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.vm, pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(900)]
 
 
 def in_vm(script: str, timeout: float) -> VmResult:

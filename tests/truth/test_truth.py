@@ -19,7 +19,7 @@ from tests.truth.scenario import Cell, Said, Scenario, Step, Verdict, all_scenar
 from tests.truth.streams import Live
 from tests.truth.table import render
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(120)]
 WINDOW = 0.4
 """Seconds in which a stalled stream must not get a single packet through."""
 
