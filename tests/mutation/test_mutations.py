@@ -283,6 +283,7 @@ def test_as_compiled_nothing_differs(cloud: Cloud, install: Installer, nd_respon
     assert not bench.problems, "\n".join(bench.problems)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*STRONG, *(pytest.param(kind, marks=pytest.mark.slow) for kind in WEAK)])
 def test_every_wrong_flow_shows(cloud: Cloud, install: Installer, kind: str) -> None:
     shown, hiding = judge(cloud, install, kind)
