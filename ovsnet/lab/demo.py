@@ -79,7 +79,7 @@ class Story:
 
     def _traces(self, lab: Lab) -> None:
         model, compiled = lab.model, places(lab.model, {name: _facts(lab, name) for name in lab.topology.hosts})
-        self._say("[bold]3. One packet's way[/bold], red/web1 to red/web3 on another host, by table")
+        self._say("[bold]3. One packet's way[/bold], red/web1 to red/web3 on another host, by the model's flows")
         found = trace(model, compiled, "red/web1", "red/web3")
         self._way(lab, found)
         self._verdict(found.delivered, found.reason)
@@ -91,7 +91,7 @@ class Story:
     def _way(self, lab: Lab, found: Trace) -> None:
         """Print the way by table, and ask every switch on it whether its own trace goes through the same flows."""
         for hop in found.hops[1:]:
-            for number, step in enumerate(hop.walk.steps):
+            for number, step in enumerate(step for step in hop.walk.steps if step.flow.row.values):
                 text = flow_text(step.flow.row).split(" ", 2)[2]
                 text = text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
                 self._say(f"   {hop.host if number == 0 else '':<4} {step.table.name:<14} [dim]{escape(text)}[/dim]")

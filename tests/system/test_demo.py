@@ -38,7 +38,7 @@ def test_the_story_comes_true(lab_name: str) -> None:
     assert process.returncode == 0, out + err
     assert "180 of 180 as declared, 32 allowed, 148 forbidden" in out
     assert "unknown frames on the wire: 0" in out
-    assert "delivered to red/web3 by deliver on hv3" in out
+    assert "delivered to red/web3 by ingress_verdict on hv3" in out
     assert " 0 lost, 0 doubled" in out
     assert len(out.splitlines()) <= 40, "one screen"
     assert left_of(lab_name) == []

@@ -37,6 +37,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
             down(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", all_scenarios(), ids=lambda scenario: scenario.name)
 def test_connections_are_as_the_scenario_says(rig: Rig, scenario: Scenario, tmp_path: Path) -> None:
     try:
