@@ -169,6 +169,12 @@ def test_bundles_from_several_threads_do_not_mix(app: OvsnetApp) -> None:
     assert sorted(outcomes) == [(t, r, [t] if r == 2 else []) for t in range(10, 14) for r in range(5)]
 
 
+@pytest.fixture
+def others() -> set[str]:
+    """The apps that other tests' switches keep running in this process."""
+    return set(SERVICE_BRICKS)
+
+
 class Watcher(OSKenApp):
     """Somebody else's app."""
 
@@ -208,7 +214,7 @@ class Watcher(OSKenApp):
         self.seen.append(("enforced", ev.revisions))
 
 
-def test_another_app_sees_what_the_switch_says(switch: OvsInstance) -> None:
+def test_another_app_sees_what_the_switch_says(switch: OvsInstance, others: set[str]) -> None:
     target = switch.mgmt_target("br-int")
     switch.ofctl("del-flows", "br-int")
     app = start_app(target, Watcher)
@@ -235,7 +241,7 @@ def test_another_app_sees_what_the_switch_says(switch: OvsInstance) -> None:
     finally:
         app.stop()
     assert watcher.seen[-2:] == [("state", "dead"), ("EventSwitchDisconnected", target)]
-    assert not SERVICE_BRICKS
+    assert set(SERVICE_BRICKS) == others
 
 
 def test_errors_of_another_app_are_bounded_and_block_nothing(switch: OvsInstance) -> None:
@@ -268,7 +274,7 @@ class DpsetUser(OSKenApp):
         self.dpset = kwargs["dpset"]
 
 
-def test_several_switches_share_one_instance_of_an_app(switch: OvsInstance) -> None:
+def test_several_switches_share_one_instance_of_an_app(switch: OvsInstance, others: set[str]) -> None:
     before = set(threading.enumerate())
     switch.vsctl("--may-exist", "add-br", "br-two", "--", "set", "bridge", "br-two", "datapath_type=dummy")
     one = start_app(switch.mgmt_target("br-int"), DpsetUser)
@@ -284,7 +290,7 @@ def test_several_switches_share_one_instance_of_an_app(switch: OvsInstance) -> N
     finally:
         one.stop()
         two.stop()
-    assert not SERVICE_BRICKS
+    assert set(SERVICE_BRICKS) == others
     until(lambda: set(threading.enumerate()) <= before)
 
 
@@ -292,10 +298,10 @@ class OldApp(OSKenApp):
     OFP_VERSIONS = [4]
 
 
-def test_an_app_for_another_openflow_is_refused(switch: OvsInstance) -> None:
+def test_an_app_for_another_openflow_is_refused(switch: OvsInstance, others: set[str]) -> None:
     with pytest.raises(SwitchError, match="OldApp declares OFP_VERSIONS"):
         start_app(switch.mgmt_target("br-int"), OldApp)
-    assert not SERVICE_BRICKS
+    assert set(SERVICE_BRICKS) == others
 
 
 class Broken(OSKenApp):
@@ -303,15 +309,15 @@ class Broken(OSKenApp):
         raise RuntimeError("no")
 
 
-def test_an_app_that_fails_to_start_leaves_nothing(switch: OvsInstance) -> None:
+def test_an_app_that_fails_to_start_leaves_nothing(switch: OvsInstance, others: set[str]) -> None:
     before = set(threading.enumerate())
     with pytest.raises(RuntimeError, match="no"):
         start_app(switch.mgmt_target("br-int"), Watcher, Broken)
-    assert not SERVICE_BRICKS
+    assert set(SERVICE_BRICKS) == others
     until(lambda: set(threading.enumerate()) <= before)
 
 
-def test_without_a_switch_calls_say_so(tmp_path: Path) -> None:
+def test_without_a_switch_calls_say_so(tmp_path: Path, others: set[str]) -> None:
     app = start_app(f"unix:{tmp_path}/none")
     try:
         with pytest.raises(SwitchTimeout, match="No such file"):
@@ -324,4 +330,4 @@ def test_without_a_switch_calls_say_so(tmp_path: Path) -> None:
         app.stop()
     with pytest.raises(ValueError, match="is no OpenFlow target"):
         start_app("br-int")
-    assert not SERVICE_BRICKS
+    assert set(SERVICE_BRICKS) == others

@@ -261,6 +261,7 @@ def test_an_answer_to_another_host_goes_through_the_tunnel(
 ) -> None:
     from_tunnel(switch, bytes(V4 / TCP(sport=4000, dport=443, seq=9, flags="S")))
     until(lambda: notices.counted("rejected"))
+    port.barrier()
     (packet,) = switch.uplink.new()
     source, destination, vni, inner = read_vxlan(packet)
     assert (source, destination, vni) == (HERE, THERE, VNI)
@@ -277,6 +278,7 @@ def test_two_ends_that_reject_each_other_fall_silent(
     crossed = []
     for seen in range(1, 6):
         until(lambda seen=seen: len(notices) == seen)
+        port.barrier()  # the answer, if there is one, was sent before the notice was told
         wire = switch.uplink.new()
         crossed += wire
         if not wire:
