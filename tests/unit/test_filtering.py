@@ -167,7 +167,9 @@ def test_a_later_fragment_fits_allowing_rules_by_protocol_and_peer_alone() -> No
 def test_a_later_fragment_of_ipv6_shows_no_protocol() -> None:
     later = segment("2001:db8::21", "2001:db8::11", UDP, None, part="later")
     drop = rule(protocol="udp", priority=1, action="drop")
-    assert ask(model(web=SecurityGroup(rules=(rule(protocol="tcp"), drop))), ("web",), "ingress", later).rules == ("web[0]",)
+    assert ask(model(web=SecurityGroup(rules=(rule(protocol="tcp"), drop))), ("web",), "ingress", later).rules == (
+        "web[0]",
+    )
     ending = rule(priority=1, action="drop")
     assert not ask(model(web=SecurityGroup(rules=(rule(protocol="udp"), ending))), ("web",), "ingress", later).passes
 
