@@ -18,9 +18,9 @@ import pytest
 
 from ovsnet.agent.client import AgentClient
 from ovsnet.errors import UserError
-from ovsnet.lab.deliver import PATIENCE as SLOWNESS
 from ovsnet.lab.deliver import socket_of
 from ovsnet.lab.lab import Lab, down
+from ovsnet.lab.patience import PATIENCE as SLOWNESS
 from ovsnet.model.types import Model
 from tests.conftest import FIGURE
 from tests.truth import churn
@@ -45,8 +45,8 @@ class Teller(threading.Thread):
     def __init__(self, socket: Path, revision: int) -> None:
         super().__init__(daemon=True)
         self.course = Course([(0.0, revision)], [(0.0, revision)])
-        self._socket, self._queue, self._condition = socket, [], threading.Condition()
-        self._queue: list[dict[str, Any] | None]
+        self._socket, self._condition = socket, threading.Condition()
+        self._queue: list[dict[str, Any] | None] = []
         self.failure: BaseException | None = None
         self._over = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
