@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from tests.property.harness import Cloud
 
 FIGURE = "measured"
 """A test's property: a line with figures. It travels with the test's report, from whichever process ran it."""
-LONGEST_FIRST = ("system", "mutation", "contract", "property")
+LONGEST_FIRST = ("system", "truth", "mutation", "contract", "property")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,6 +41,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in set(others)]
     items.sort(key=_turn)
+    for item in items if os.geteuid() else ():
+        if item.get_closest_marker("root"):
+            item.add_marker(pytest.mark.skip(reason="needs root: run it with sudo"))
 
 
 def _turn(item: pytest.Item) -> int:

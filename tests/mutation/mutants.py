@@ -65,6 +65,12 @@ class Mutant:
     flow: Flow
     wrong: Flow | None
 
+    @property
+    def changed(self) -> str:
+        """The words of the flow that are others in the wrong one; all of them if it is gone."""
+        words = {*self.flow.match, *self.flow.actions}
+        return " ".join(sorted(words - {*self.wrong.match, *self.wrong.actions} if self.wrong else words))
+
     def __str__(self) -> str:
         return f"{self.kind} [{self.group}]: {self.flow.text} => {self.wrong.text if self.wrong else 'gone'}"
 

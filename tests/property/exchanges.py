@@ -96,6 +96,56 @@ def exchanges(model: Model, seed: int, count: int) -> Iterator[Case]:
         yield _later(rng, talk, [name for pair in pairs for name in pair])
 
 
+def everything(model: Model, dports: dict[int, tuple[int, ...]]) -> Iterator[Case]:
+    """Every pair of ports tries every protocol of ``dports`` on its ports, and is answered.
+
+    About the first port of each an error comes back, and one goes the same way; there are fragments of UDP, and
+    neighbour discovery and multicast listeners' messages to one port.
+    """
+    placed = [((vpc, port.network), name, port) for vpc, _, name, port in places(model)]
+    for one in placed:
+        for other in placed:
+            if one[0] == other[0] and one[2] is not other[2]:
+                yield from _discovery(one[1:], other[1:])
+                for talk in _talks(one[1:], other[1:], dports):
+                    yield from _all_of(talk, first=talk.dport == dports[talk.protocol][0])
+
+
+def _all_of(talk: Talk, *, first: bool) -> Iterator[Case]:
+    yield Case("opening", talk.frame(talk.packet()))
+    yield Case("answer", talk.back().frame(talk.back().packet()))
+    for quoted in (talk, talk.back()) if first else ():
+        yield Case("error", _error(random.Random(0), quoted, quoted.dst))
+    if talk.protocol == p.UDP:
+        yield Case("fragment", _fragment(random.Random(talk.dport), talk))
+
+
+def _talks(src: tuple[str, Port], dst: tuple[str, Port], dports: dict[int, tuple[int, ...]]) -> Iterator[Talk]:
+    """Of the link-local addresses only those to the first port of each protocol."""
+    for version in (4, 6):
+        ends = zip(_addresses(src[1], version), _addresses(dst[1], version), strict=False)
+        for at, (own, theirs) in enumerate(ends):
+            for protocol, numbers in dports.items():
+                if protocol != (p.ICMPV6 if version == 4 else p.ICMP):
+                    for number in numbers[: 1 if at else None]:
+                        yield Talk(src, dst, own, theirs, protocol, SPORTS[0], number, 1)
+
+
+def _discovery(src: tuple[str, Port], dst: tuple[str, Port]) -> Iterator[Case]:
+    """Messages that are not subject to groups, from one port to one other."""
+    own, theirs = str(link_local(str(src[1].mac))), str(link_local(str(dst[1].mac)))
+    talk = Talk(src, dst, own, theirs, p.ICMPV6, 0, 0, 0)
+    soliciting = p.ipv6(own, theirs, p.icmpv6(own, theirs, 133, bytes(4)), p.ICMPV6, 255)
+    telling = [p.router_advertisement(own, theirs), p.redirect(own, theirs, own, theirs)]
+    yield Case("router solicitation", talk.frame(soliciting))
+    yield Case("advertisement", talk.frame(p.advertisement(own, theirs, own, p.option(2, str(src[1].mac)))))
+    yield Case("probe of a neighbour", talk.frame(p.solicitation(own, theirs, theirs)))
+    for message in telling:
+        yield Case("router message", talk.frame(p.ipv6(own, theirs, message, p.ICMPV6, 255)))
+    for kind in (130, 131, 132, 143):
+        yield Case("listener message", talk.frame(p.mld(own, theirs, kind)))
+
+
 def _open(rng: random.Random, src: tuple[str, Port], dst: tuple[str, Port]) -> Talk:
     version = rng.choice((4, 4, 6, 6))
     own, theirs = _addresses(src[1], version), _addresses(dst[1], version)

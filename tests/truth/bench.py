@@ -30,6 +30,7 @@ SETTLE, PATIENCE = 0.3, 4.0
 REFUSALS = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.EACCES, errno.ECONNRESET, errno.EPROTO})
 LINGER_NOT = struct.pack("ii", 1, 0)
 ECHOED = {8, 128}
+DEFAULT: Family = "4"
 T = TypeVar("T")
 Address = tuple[Any, ...]
 
@@ -98,14 +99,14 @@ class Bench:
         return ip, number, 0, self._index[seen_from] if family == "ll" else 0
 
     @contextlib.contextmanager
-    def socket(self, port: str, family: Family, kind: int, protocol: int = 0) -> Iterator[socket.socket]:
+    def opened(self, port: str, family: Family, kind: int, protocol: int = 0) -> Iterator[socket.socket]:
         """A socket in a workload, bound to its address of the family (and a free number, if it has numbers)."""
         made = self.open(port, family, kind, protocol)
         with made:
             yield made
 
     def open(self, port: str, family: Family, kind: int, protocol: int = 0) -> socket.socket:
-        """As ``socket``, to be closed by the caller."""
+        """As ``opened``, to be closed by the caller."""
         with netns.inside(self._netns[port]):
             made = socket.socket(socket.AF_INET if family == "4" else socket.AF_INET6, kind, protocol)
         made.setblocking(False)
@@ -225,7 +226,7 @@ class Bench:
         self._tuples[cell] = (protocol, *ends)
 
     async def _tcp(self, cell: Cell) -> Verdict:
-        with self.socket(cell.src, cell.family, socket.SOCK_STREAM) as made:
+        with self.opened(cell.src, cell.family, socket.SOCK_STREAM) as made:
             self._name(cell, made, TCP)
             try:
                 await self._loop.sock_connect(made, self.end(cell.dst, cell.src, cell.family, cell.service.number))
@@ -236,7 +237,7 @@ class Bench:
 
     async def _udp(self, cell: Cell) -> Verdict:
         size = 4000 if cell.service.kind == "fragments" else 8
-        with self.socket(cell.src, cell.family, socket.SOCK_DGRAM) as made:
+        with self.opened(cell.src, cell.family, socket.SOCK_DGRAM) as made:
             self._name(cell, made, UDP)
             try:
                 made.connect(self.end(cell.dst, cell.src, cell.family, cell.service.number))
@@ -280,7 +281,7 @@ class Bench:
         return "allow"
 
     def _send_raw(self, cell: Cell, src: str, dst: str, protocol: int, message: bytes) -> None:
-        with self.socket(src, cell.family, socket.SOCK_RAW, protocol) as made:
+        with self.opened(src, cell.family, socket.SOCK_RAW, protocol) as made:
             made.sendto(message, self.end(dst, src, cell.family, 0))
 
     def error_arrives(self, error: Error) -> bool:
@@ -288,7 +289,7 @@ class Bench:
         return self.run(self._error_arrives(error))
 
     async def _error_arrives(self, error: Error) -> bool:
-        number, family = next(self._number), "4"
+        number, family = next(self._number), DEFAULT
         if error.stream is not None:
             live = self.live[error.stream]
             family, sent = live.stream.family, live.tuple_from(error.dst)

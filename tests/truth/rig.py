@@ -5,9 +5,9 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from ovsnet.agent import deliver as delivering
-from ovsnet.lab.deliver import PATIENCE as SLOWNESS
 from ovsnet.lab.deliver import socket_of
 from ovsnet.lab.lab import Lab
+from ovsnet.lab.patience import PATIENCE as SLOWNESS
 from ovsnet.model.types import Model
 from tests.truth.bench import Bench
 

@@ -160,7 +160,8 @@ def read(file: Path) -> Scenario:
     if unknown:
         raise ValueError(f"{file.name}: {unknown[0]} is no word of a scenario")
     streams = {name: _stream(name, line) for name, line in text.get("streams", {}).items()}
-    steps, before = [], {"groups": {}, "address_groups": {}, "ports": {}, "others": {}}
+    steps: list[Step] = []
+    before: dict[str, dict[str, Any]] = {"groups": {}, "address_groups": {}, "ports": {}, "others": {}}
     inherited: dict[str, Any] = {}
     for one in (text, *text.get("then", ())):
         for key, had in before.items():

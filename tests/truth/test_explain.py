@@ -55,7 +55,7 @@ def test_explain_names_the_rules_that_decide(scenario: Scenario, tmp_path: Path)
         model = model_of(step, tmp_path)
         for cell, fate in cells_of(Expectation(model), step).items():
             answer, _ = explain(model, places(model), f"t/{cell.src}", f"t/{cell.dst}", probe_of(cell))
-            named = {end.direction: end.object for end in answer.ends}
+            named: dict[str, str] = {end.direction: end.object for end in answer.ends}
             for direction, judged in (("egress", fate.egress), ("ingress", fate.ingress)):
                 if named.get(direction, "") not in paths_of(judged):
                     wrong.append(f"step {number}: {cell}: at {direction} {named.get(direction)}, not {judged}")

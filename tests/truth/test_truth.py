@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ovsnet.errors import UserError
-from ovsnet.lab.deliver import PATIENCE as SLOWNESS
 from ovsnet.lab.lab import Lab, down
+from ovsnet.lab.patience import PATIENCE as SLOWNESS
 from tests.truth import bench as benches
 from tests.truth.rig import Rig
 from tests.truth.scenario import Cell, Said, Scenario, Step, Verdict, all_scenarios, model_of
