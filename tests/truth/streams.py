@@ -23,8 +23,8 @@ RECORD = struct.Struct("!Q")
 class Live:
     """One open connection whose one end sends numbers all the time; ``received`` are those that came, in order."""
 
-    def __init__(self, bench: Bench, stream: Stream, number: int, period: float = PERIOD) -> None:
-        self._bench, self.stream, self.number, self._period = bench, stream, number, period
+    def __init__(self, bench: Bench, stream: Stream, period: float = PERIOD) -> None:
+        self._bench, self.stream, self.number, self._period = bench, stream, bench.number(), period
         self.sent = self.received = 0
         self.faults: list[str] = []
         self.arrivals: list[tuple[float, int]] = []

@@ -180,8 +180,8 @@ def test_what_stays_allowed_loses_nothing_and_what_is_revoked_gets_nothing_throu
 
 def open_all(rig: Rig, rng: random.Random) -> list[Live]:
     lives = []
-    for number, stream in enumerate(churn.streams(rng, CONNECTIONS)):
-        lives.append(rig.bench.live.setdefault(stream.name, Live(rig.bench, stream, number, EVERY)))
+    for stream in churn.streams(rng, CONNECTIONS):
+        lives.append(rig.bench.live.setdefault(stream.name, Live(rig.bench, stream, EVERY)))
         rig.bench.run(lives[-1].open())
     return lives
 

@@ -37,7 +37,6 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
             down(name)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scenario", all_scenarios(), ids=lambda scenario: scenario.name)
 def test_connections_are_as_the_scenario_says(rig: Rig, scenario: Scenario, tmp_path: Path) -> None:
     try:
@@ -63,7 +62,7 @@ def check(rig: Rig, scenario: Scenario, step: Step) -> list[str]:
     """Everything that a step says, held to what happens; returns what differs."""
     bench = rig.bench
     for name in step.open:
-        bench.live[name] = Live(bench, scenario.streams[name], len(bench.live))
+        bench.live[name] = Live(bench, scenario.streams[name])
         bench.run(bench.live[name].open())
     seen: dict[Cell, Verdict] = {}
     for cells in rounds(step.cells):
