@@ -35,6 +35,7 @@ class Truth:
         self.told: dict[str, Picture] = {}
         self.reports: list[ReportMessage] = []
         self.reasons: dict[str, str] = {}
+        self.refusals: dict[str, Mapping[str, str]] = {}
         self.on_raise: Callable[[list[Told]], object] = lambda messages: None
         self._tx = 0
         self._lock = threading.RLock()
@@ -57,6 +58,9 @@ class Truth:
 
     def reachable(self, host: str, reason: str, *, refused: bool = False) -> None:
         self.reasons[host] = reason
+
+    def refused(self, host: str, vpcs: Mapping[str, str]) -> None:
+        self.refusals[host] = vpcs
 
     def reported(self, report: ReportMessage) -> None:
         self.reports.append(report)
@@ -151,10 +155,10 @@ class FakeHost:
     def confirm(self, vpcs: Iterable[str]) -> None:
         self.confirmed |= set(vpcs)
 
-    def changes(self) -> Difference:
-        return difference(self.told, self.picture())
+    def changes(self, owner: str) -> Difference:
+        return difference(self.told, self.picture(owner))
 
-    def picture(self) -> Picture:
+    def picture(self, owner: str) -> Picture:
         self.told = Picture(
             vpcs={
                 vpc: VpcReport(one.revision, None if vpc in self.unsaved else one.revision)

@@ -88,10 +88,16 @@ async def confirm_host(call: Call[Agent]) -> Reply:
     return reply(answers.ConfirmAnswer(waiting=tuple(sorted(call.subject.boot.waiting))))
 
 
-@SITE.add("GET", "/v1/reports", answers=(Answer(200, "ReportMessages as events.", media=stream.MEDIA_TYPE),))
+@SITE.add(
+    "GET",
+    "/v1/reports",
+    query=(name_of("owner", "Only what concerns this owner's VPCs."),),
+    answers=(Answer(200, "ReportMessages as events.", media=stream.MEDIA_TYPE),),
+)
 async def get_reports(call: Call[Agent]) -> Reply:
     """What goes to whoever decides, as server-sent events: a full report, and then what changes."""
-    return Stream(reports(call.subject), media_type=stream.MEDIA_TYPE, headers={"Cache-Control": "no-store"})
+    owner = call.query["owner"] or ""
+    return Stream(reports(call.subject, owner), media_type=stream.MEDIA_TYPE, headers={"Cache-Control": "no-store"})
 
 
 @SITE.add("GET", "/v1/events", query=(stream.SINCE,), answers=(Answer(200, "Events.", media=stream.MEDIA_TYPE),))

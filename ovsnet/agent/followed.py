@@ -33,10 +33,10 @@ class Followed(Protocol):
     def confirm(self, vpcs: Iterable[str]) -> None:
         """The publisher agrees with what is held of these VPCs."""
 
-    def picture(self) -> Picture:
-        """All that the host reports."""
+    def picture(self, owner: str) -> Picture:
+        """All that the host reports to an owner: nothing of others' VPCs. "" for everything."""
 
-    def changes(self) -> Difference:
+    def changes(self, owner: str) -> Difference:
         """What of that may have changed since the last call of either."""
 
     def watch(self, listener: Callable[[], None]) -> None:
@@ -64,13 +64,13 @@ class FollowedAgent:
         """The publisher agrees with what is held of these VPCs."""
         self._agent.confirm(vpcs)
 
-    def picture(self) -> Picture:
-        """All that the agent reports."""
-        return self._reports.picture()
+    def picture(self, owner: str) -> Picture:
+        """All that the agent reports to an owner."""
+        return self._reports.picture(owner)
 
-    def changes(self) -> Difference:
+    def changes(self, owner: str) -> Difference:
         """What of that may have changed since the last call of either."""
-        return self._reports.changes()
+        return self._reports.changes(owner)
 
     def watch(self, listener: Callable[[], None]) -> None:
         """Have ``listener()`` called when what is reported may have changed."""

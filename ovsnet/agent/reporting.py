@@ -20,8 +20,11 @@ FULL_EVERY = 30.0
 """Seconds between two full reports; a quarter more or less at random."""
 
 
-async def reports(agent: Agent) -> AsyncIterator[bytes]:
-    """A full report, then differences as they come, in the form of server-sent events, until the agent ends."""
+async def reports(agent: Agent, owner: str = "") -> AsyncIterator[bytes]:
+    """A full report to an owner, then differences as they come, as server-sent events, until the agent ends.
+
+    "" is told of everybody's VPCs.
+    """
     loop, woken = asyncio.get_running_loop(), asyncio.Event()
 
     def wake() -> None:
@@ -37,9 +40,9 @@ async def reports(agent: Agent) -> AsyncIterator[bytes]:
             now = time.monotonic()
             if now >= full_at:
                 full_at = now + FULL_EVERY * random.uniform(0.75, 1.25)
-                yield _text(reporter.full(seen.picture()))
+                yield _text(reporter.full(seen.picture(owner)))
             else:
-                yield _text(reporter.delta(seen.changes()))
+                yield _text(reporter.delta(seen.changes(owner)))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(woken.wait(), BEAT)
                 await asyncio.sleep(pace.delay(time.monotonic()))

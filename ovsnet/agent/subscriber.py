@@ -207,7 +207,7 @@ class Subscriber:
             self._report_all()
         elif self._report_at is not None and now >= self._report_at:
             self._report_at = None
-            self._send(self._reporter.delta(self._with_faults(self.followed.changes())))
+            self._send(self._reporter.delta(self._with_faults(self.followed.changes(self.follower.source))))
 
     def _do(self, actions: Iterable[Action]) -> None:
         for action in actions:
@@ -247,7 +247,7 @@ class Subscriber:
     def _report_all(self) -> None:
         self._report_at = None
         self._full_at = time.monotonic() + FULL_EVERY * random.uniform(0.75, 1.25)
-        self._send(self._reporter.full(self._with_faults(self.followed.picture())))
+        self._send(self._reporter.full(self._with_faults(self.followed.picture(self.follower.source))))
 
     def _send(self, reports: Iterable[ReportMessage]) -> None:
         for report in reports:

@@ -122,6 +122,10 @@ class Dissemination:
             log.warning("host %s is out of contact: %s", host, reason, extra=about(host=host))
         self.status.reachable(host, reason, refused=refused)
 
+    def refused(self, host: str, vpcs: Mapping[str, str]) -> None:
+        """Which VPCs a host does not take from here."""
+        self.status.refused(host, vpcs)
+
     def _arrived(self, vpc: str, port: str, host: str) -> None:
         try:
             self._activate(vpc, port, host)

@@ -23,7 +23,8 @@ class HostStatus:
     """What one host has said. ``reason``: why it is not in contact, empty while it is.
 
     ``heard`` is a time of the monotonic clock, ``lost`` counts reports that were missed. ``ports`` holds what is said
-    of the ports on the host, by ``VPC/NAME``.
+    of the ports on the host, by ``VPC/NAME``. ``refused``: the VPCs that it does not take
+    from here, with reasons.
     """
 
     reason: str = UNHEARD
@@ -35,6 +36,7 @@ class HostStatus:
     ports: dict[str, PortReport] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
     misplaced: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 class Contact(NamedTuple):
@@ -99,6 +101,11 @@ class Status:
         """Note whether a host is in contact: an empty ``reason``, or why it is not; ``refused``: it says so itself."""
         with self._lock:
             self._contact(host, self._hosts.setdefault(host, HostStatus()), reason, refused=refused)
+
+    def refused(self, host: str, vpcs: Mapping[str, str]) -> None:
+        """Note which VPCs a host does not take from here, whatever it reports of them: all of them, with reasons."""
+        with self._lock:
+            self._hosts.setdefault(host, HostStatus()).refused = vpcs
 
     def forget(self, hosts: Iterable[str]) -> None:
         """Drop hosts that are no more; nobody waits for them any longer."""
@@ -192,6 +199,8 @@ class Status:
             return ""
         if host.reason:
             return host.reason
+        if vpc in host.refused:
+            return f"VPC {vpc} is refused: {host.refused[vpc]}"
         if said is not None and said.held:
             return said.held
         return "; ".join(host.faults) or ON_ITS_WAY

@@ -23,7 +23,8 @@ FROM_SECURED_PORT = FlowTemplate(
         SetField(f.NET, "net"), SetField(f.POLICY, "policy"), SetField(f.BANK, "bank"), SetField(f.ZONE, "zone"),
         Goto(t.PORT_SECURITY),
     ),
-    "A frame that a workload sent: it is in its port's network, and its security groups judge it.",
+    "A frame that a workload sent: it is in its port's network, and its security groups judge it; a stateful port's "
+    "policy is looked up behind the connection tracker.",
 )  # fmt: skip
 FROM_TUNNEL = FlowTemplate(
     "from-tunnel", "l2", t.CLASSIFY, 100,
@@ -121,7 +122,7 @@ def port(ep: Endpoint, facts: Facts) -> Iterable[Row]:
         return rows
     if not ep.secured:
         return [*rows, FROM_PORT.row(ep.ofport, ep.vni), DELIVER_ANY.row(ep.vni, ep.mac, ep.ofport)]
-    judged = (ep.policy, ep.bank, ep.zone)
+    judged = (0, 0, ep.zone) if ep.zone else (ep.policy, ep.bank, 0)  # a zone's policy is looked up later
     rows.append(FROM_SECURED_PORT.row(ep.ofport, ep.vni, *judged))
     rows += [DELIVER_IPV4.row(ep.vni, ep.mac, ip, ep.ofport, *judged) for ip in ep.v4]
     for ip in ep.v6_all:

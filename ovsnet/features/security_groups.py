@@ -56,18 +56,21 @@ def _template(
 
 @dataclass(frozen=True)
 class _End:
-    """The tables of one end, and how a frame goes on behind them."""
+    """The tables of one end, what is wiped before the tracker, and how a frame goes on behind them."""
 
     name: str
     first: t.Table
     tracked: t.Table
     verdict: t.Table
+    wiped: tuple[Action, ...]
     onward: tuple[Action, ...]
 
 
+_CLEAN = tuple(SetField(field, 0) for field in (f.VERDICT, f.RULE, *f.GROUPS, *f.SETS))
+_WIPED = (*_CLEAN, *(SetField(field, 0) for field in (f.WAY, f.PORT, f.PROTO, f.REMOTE6)))
 _ENDS = (
-    _End("egress", t.EGRESS, t.EGRESS_TRACKED, t.EGRESS_VERDICT, (Goto(t.L2),)),
-    _End("ingress", t.INGRESS, t.INGRESS_TRACKED, t.INGRESS_VERDICT, (Output(f.OUT),)),
+    _End("egress", t.EGRESS, t.EGRESS_TRACKED, t.EGRESS_VERDICT, (), (Goto(t.L2),)),
+    _End("ingress", t.INGRESS, t.INGRESS_TRACKED, t.INGRESS_VERDICT, _WIPED, (Output(f.OUT),)),
 )
 
 
@@ -79,7 +82,6 @@ def _verdict(verdict: int, logged: str) -> Match:
 
 
 def _end_templates(end: _End) -> Iterator[FlowTemplate]:
-    judge = (Call(t.WAY), Goto(end.verdict))
     icmpv6 = (Match(f.ETH_TYPE, f.ETH_IPV6), Match(f.IP_PROTO, f.PROTO_ICMPV6))
     for kind in ND_AND_MLD:
         yield _template(
@@ -88,11 +90,12 @@ def _end_templates(end: _End) -> Iterator[FlowTemplate]:
         )  # fmt: skip
     for suffix, family in _FAMILIES.items():
         yield _template(
-            f"{end.name}-stateless{suffix}", end.first, 200, (Match(f.ZONE, 0), family), judge,
+            f"{end.name}-stateless{suffix}", end.first, 200, (Match(f.ZONE, 0), family),
+            (Call(t.WAY), Goto(end.verdict)),
             "The port's groups are stateless: each packet is judged alone.",
         )  # fmt: skip
         yield _template(
-            f"{end.name}-track{suffix}", end.first, 100, (family,), (Track(f.ZONE, end.tracked),),
+            f"{end.name}-track{suffix}", end.first, 100, (family,), (*end.wiped, Track(f.ZONE, end.tracked)),
             "Ask the connection tracker, in the port's own zone.",
         )  # fmt: skip
         for logged, copies in _LOGS:
@@ -106,7 +109,7 @@ def _end_templates(end: _End) -> Iterator[FlowTemplate]:
         "The connection tracker calls it invalid: malformed, or out of its connection's window.",
     )  # fmt: skip
     yield _template(
-        f"{end.name}-judge", end.tracked, 100, (_state(trk=True),), judge,
+        f"{end.name}-judge", end.tracked, 100, (_state(trk=True),), (Call(t.POLICY), Goto(end.verdict)),
         "The rules of the connection's own direction judge it.",
     )  # fmt: skip
     for logged, copies in _LOGS:
@@ -128,7 +131,6 @@ def _end_templates(end: _End) -> Iterator[FlowTemplate]:
         )  # fmt: skip
 
 
-_CLEAN = tuple(SetField(field, 0) for field in (f.VERDICT, f.RULE, *f.GROUPS, *f.SETS))
 _PEERS = {  # by family and whether it is the connection's source: the tracker's field, the packet's own
     ("", True): (f.CT_NW_SRC, f.IPV4_SRC),
     ("", False): (f.CT_NW_DST, f.IPV4_DST),
@@ -203,6 +205,12 @@ def _packet_ways(side: int, end: str, suffix: str, family: Match) -> Iterator[Fl
         (*later, Move(f.IP_PROTO, f.PROTO), Goto(t.MEMBERS)),
         "A later fragment has no ports: peer and protocol decide.",
     )  # fmt: skip
+
+
+OF_ZONE = _template(
+    "of-zone", t.POLICY, 100, (Match(f.ZONE, "zone"),),
+    (SetField(f.POLICY, "policy"), SetField(f.BANK, "bank"), Goto(t.WAY)), "The port whose connections these are.",
+)  # fmt: skip
 
 
 def _words(count: int, partial: bool) -> tuple[Match, ...]:
@@ -321,7 +329,7 @@ def rule_rows(policy: int, stateful: bool, rule: Rule) -> Iterator[Row]:
             yield _rule_row("port" if mask == 0xFFFF else "ports", policy, rule, port=value, mask=mask)
     else:
         yield _rule_row("protocol", policy, rule)
-    if own and stateful:  # errors about a connection, which have no ports of their own
+    if own and stateful and rule.verdict & ~LOGGED == ALLOW:  # an error about a connection shows no ports of it
         yield _rule_row("protocol", policy, rule, under=ALONE)
 
 
@@ -381,8 +389,9 @@ def _ip_words(ip: int) -> tuple[int, int, int, int]:
 
 
 def port(ep: Endpoint, _facts: Facts) -> Iterable[Row]:
-    """The rows that say which groups a port's addresses are in, for the rules of ports here."""
-    return [row for ip, width, member_of in ep.members for row in member_rows(ep.vni, ip, width, member_of)]
+    """The rows that say which groups a port's addresses are in, and which rules are a stateful port's own."""
+    rows = [OF_ZONE.row(ep.zone, ep.policy, ep.bank)] if ep.zone and ep.ofport is not None else []
+    return rows + [row for ip, width, member_of in ep.members for row in member_rows(ep.vni, ip, width, member_of)]
 
 
 _STATIC = (*(template for end in _ENDS for template in _end_templates(end)), *_way_templates())
@@ -396,7 +405,7 @@ def host(_facts: Facts) -> Iterable[Row]:
 FEATURE = Feature(
     "security_groups",
     "Stateful and stateless filters by groups of ports, at both ends.",
-    (*_STATIC, MEMBER, MEMBER_V6, *RANGE.values(), *RANGE_V6.values(), *RULES.values()),
+    (*_STATIC, OF_ZONE, MEMBER, MEMBER_V6, *RANGE.values(), *RANGE_V6.values(), *RULES.values()),
     port=port,
     host=host,
 )

@@ -187,10 +187,10 @@ def _protocol_matches(rule: Rule, protocol: str | int, packet: Segment) -> bool:
 
 
 def _ports_match(rule: Rule, packet: Segment) -> bool:
-    """Whether ports, or type and code, are those of the rule. A later fragment shows none: only allowing rules fit."""
+    """Whether ports, or type and code, are those of the rule. Where none are shown, only allowing rules fit."""
     if rule.port is None and rule.type is None:
         return True
-    if packet.part == "later":
+    if packet.part == "later" or (packet.protocol == SCTP and packet.dport is None):
         return rule.action == "allow"
     if rule.port is not None:
         given = rule.port if isinstance(rule.port, tuple) else (rule.port,)
@@ -206,9 +206,12 @@ def _in_range(number: int, wanted: int | str) -> bool:
 def _as_opened(packet: Segment, opener: Segment, role: Role) -> Segment:
     """The packet that is judged. SCTP's ports are the packet's own, since all of two addresses is one connection.
 
-    An error that goes the opener's way comes from who sends it, be it the opener or somebody on the way.
+    An error about SCTP shows no ports. One that goes the opener's way comes from who sends it, be it the opener or
+    somebody on the way.
     """
     if packet.is_error:
+        if opener.protocol == SCTP:
+            opener = replace(opener, sport=None, dport=None)
         return replace(opener, src=packet.src) if role == Role.FORTH else opener
     if packet.protocol != SCTP:
         return opener

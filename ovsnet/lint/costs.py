@@ -29,8 +29,9 @@ class RuleCost(msgspec.Struct, frozen=True, kw_only=True):
 def cost(rule: Rule, *, stateful: bool) -> int:
     """The flows that one rule becomes in each policy that has it.
 
-    One a port mask, or one without ports. Errors about SCTP connections take one more, if the rule has ports. Later
-    fragments, which an allow rule of a stateless group lets pass, take one for each family: in IPv4 only beside ports.
+    One a port mask, or one without ports. Errors about SCTP connections take one more, if the rule has ports and
+    allows. Later fragments, which an allow rule of a stateless group lets pass, take one for each family: in IPv4 only beside
+    ports.
     """
     masks = [mask for first, last in port_ranges(rule) for mask in port_masks(first, last)]
     ports = 0 if masks == [(0, 0)] else len(masks)
@@ -38,7 +39,8 @@ def cost(rule: Rule, *, stateful: bool) -> int:
     if number is None:
         return 1
     if stateful:
-        return (ports or 1) + (number == PROTOCOLS["sctp"] and ports > 0)
+        told = number == PROTOCOLS["sctp"] and ports > 0 and rule.action == "allow"
+        return (ports or 1) + told
     if rule.action != "allow":
         return ports or 1
     beside_ports = ports > 0 or rule.type is not None

@@ -131,7 +131,7 @@ def _register(name: str, register: int, low: int, bits: int, lives: tuple[str, s
 
 
 _JUDGED = ("classify", "rules")
-_JUDGE = ("way", "rules")
+_JUDGE = ("ingress", "rules")
 NET = _register("net", 0, 0, 24, ("classify", "rules"), "the network (L2 segment) that the frame is in: its VNI")
 POLICY = _register(
     "policy", 1, 0, 32, _JUDGED, "the set of security groups of the port that is judged; 0: it has no filter"
@@ -142,7 +142,7 @@ SIDE = _register("side", 3, 0, 8, ("deliver", "rules"), "0: the sender's port is
 WAY = _register("way", 3, 8, 8, _JUDGE, "which rules count, and how the packet is looked at (below)")
 VERDICT = _register("verdict", 3, 16, 8, ("egress", "rules"), "1 allow, 2 drop, 3 reject; 16 more if it is logged")
 GROUPS = tuple(
-    _register(f"groups{i}", 4 + i, 0, 32, ("way", "rules"), f"remote groups {32 * i}-{32 * i + 31} that the peer is in")
+    _register(f"groups{i}", 4 + i, 0, 32, _JUDGE, f"remote groups {32 * i}-{32 * i + 31} that the peer is in")
     for i in range(2)
 )
 SETS = tuple(

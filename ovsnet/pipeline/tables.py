@@ -120,7 +120,7 @@ EGRESS_TRACKED = Table(
     features=("security_groups",),
     reads=(f.CT_STATE,),
     next=("egress_verdict",),
-    calls=("way",),
+    calls=("policy",),
     missed="The connection tracker has not seen it.",
 )
 EGRESS_VERDICT = Table(
@@ -161,9 +161,12 @@ DELIVER = Table(
 INGRESS = Table(
     52,
     "ingress",
-    "What a port may be sent, by its security groups: as in `egress`, for the port that the frame is for.",
+    "What a port may be sent, by its security groups: as in `egress`, for the port that the frame is for. What the "
+    "sender's rules have left behind is wiped first, so that the connection tracker gives the same frame back whatever "
+    "changes in rules meanwhile.",
     features=("security_groups",),
     reads=(f.ZONE, f.ETH_TYPE, f.IP_PROTO, f.ICMPV6_TYPE),
+    writes=(f.WAY, f.VERDICT, f.RULE, *f.GROUPS, *f.SETS, f.PORT, f.PROTO, f.REMOTE6),
     next=("ingress_tracked", "ingress_verdict"),
     calls=("way",),
     output=True,
@@ -176,7 +179,7 @@ INGRESS_TRACKED = Table(
     features=("security_groups",),
     reads=(f.CT_STATE,),
     next=("ingress_verdict",),
-    calls=("way",),
+    calls=("policy",),
     missed="The connection tracker has not seen it.",
 )
 INGRESS_VERDICT = Table(
@@ -188,6 +191,18 @@ INGRESS_VERDICT = Table(
     output=True,
     copies=True,
     missed="No rule of the receiving port's security groups allows it.",
+)
+POLICY = Table(
+    78,
+    "policy",
+    "Called to judge what the connection tracker has seen: which set of groups does the port of this zone have? It is "
+    "looked up behind the tracker, since whatever a frame carries through it may be older than the flows that it meets "
+    "there.",
+    features=("security_groups",),
+    reads=(f.ZONE,),
+    writes=(f.POLICY, f.BANK),
+    next=("way",),
+    missed="The zone is no port's of this host.",
 )
 WAY = Table(
     80,
@@ -240,6 +255,6 @@ RULES = Table(
 
 TABLES: tuple[Table, ...] = (
     CLASSIFY, PORT_SECURITY, ND_SECURITY, ARP, ND, ND_REPLY, EGRESS, EGRESS_TRACKED, EGRESS_VERDICT, L2, DELIVER,
-    INGRESS, INGRESS_TRACKED, INGRESS_VERDICT, WAY, MEMBERS, RANGES, RULES,
+    INGRESS, INGRESS_TRACKED, INGRESS_VERDICT, POLICY, WAY, MEMBERS, RANGES, RULES,
 )  # fmt: skip
 BY_NAME: dict[str, Table] = {table.name: table for table in TABLES}

@@ -25,6 +25,7 @@ from ovsnet.transport.feed import Feed, HostMessage
 from ovsnet.transport.messages import (
     HEADER,
     PROTOCOL,
+    Item,
     MalformedError,
     ReportMessage,
     UnknownVersionError,
@@ -41,6 +42,8 @@ CHECK_EVERY = 4.0
 A revision that the host was not told shows in its reports and is looked into at once; other contents at the same
 revision show here.
 """
+TRY_AGAIN = 0.5
+"""Seconds until a VPC that a host has refused is tried again when it has changed."""
 BACKOFF = (0.2, 2.0)
 """Shortest and longest pause after a failure, in seconds; half of it at random."""
 CONNECT_WITHIN = 2.0
@@ -57,6 +60,10 @@ OUT_OF_STEP = frozenset({"revision-gap", "stale-revision", "unknown-vpc", "revis
 
 class RefusedError(Exception):
     """A host refuses what it is told, or cannot take it, or speaks no version of the protocol that is known here."""
+
+
+class _ItemsRefusedError(RefusedError):
+    """A host refuses what is said of some VPC, and would take other things."""
 
 
 class _Spoken(msgspec.Struct, frozen=True):
@@ -85,6 +92,8 @@ class _Link:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     doubts: Doubts = field(default_factory=Doubts)
     look_at: float = 0.0
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """The VPCs that the host does not take from here, with reasons; the others go on."""
     traffic: Traffic = field(default_factory=Traffic)
 
 
@@ -244,7 +253,8 @@ class Direct:
         link.doubts.asking()
         link.queue.clear()  # what is in there is part of what is wanted now; what comes later is told later
         wanted = self.feed.wanted(link.host)
-        held = await self._held(link, session)
+        held, refused = await self._held(link, session, wanted)
+        wanted = {vpc: head for vpc, head in wanted.items() if vpc not in refused}
         lacking = lacks(wanted, held)
         for vpc, above in lacking.raised.items():
             await asyncio.to_thread(self.feed.raise_revision, vpc, above)
@@ -256,11 +266,34 @@ class Direct:
         told |= {state.name: state.revision for state in states}
         if items:
             link.traffic.catch_ups += 1
-            if not await self._post(link, session, [HostMessage("catch-up", tuple(items), told)]):
-                raise RefusedError("the host holds something else than it said")
+            refused |= await self._give(link, session, items)
+        self._note_refused(link, refused)
+        told = {vpc: revision for vpc, revision in told.items() if vpc not in refused}
         link.doubts.agreed(told, time.monotonic())
         link.look_at = time.monotonic() + CHECK_EVERY * random.uniform(0.9, 1.1)
         self.feed.reachable(link.host, "")
+
+    async def _give(self, link: _Link, session: aiohttp.ClientSession, items: list[Item]) -> dict[str, str]:
+        """Tell items together or, if that is refused, those of each VPC alone; returns the VPCs refused, with why."""
+        try:
+            if not await self._post(link, session, [HostMessage("catch-up", tuple(items), {})]):
+                raise RefusedError("the host holds something else than it said")
+        except _ItemsRefusedError as exc:
+            vpcs = list(dict.fromkeys(item.vpc for item in items))
+            if len(vpcs) == 1:
+                return {vpcs[0]: str(exc).partition("\n")[0]}
+            refused: dict[str, str] = {}
+            for vpc in vpcs:
+                refused |= await self._give(link, session, [item for item in items if item.vpc == vpc])
+            return refused
+        return {}
+
+    def _note_refused(self, link: _Link, refused: Mapping[str, str]) -> None:
+        for vpc, reason in refused.items():
+            if link.refused.get(vpc) != reason:
+                log.error("host %s refuses VPC %s: %s", link.host, vpc, reason, extra=about(vpc, host=link.host))
+        link.refused = refused
+        self.feed.refused(link.host, refused)
 
     async def _confirm(self, link: _Link, session: aiohttp.ClientSession) -> None:
         """Say that what the host holds now is so: one that was booted keeps its ports down until it hears that."""
@@ -272,25 +305,39 @@ class Direct:
             if response.status >= 300:
                 raise RefusedError(_reason(answer, response.status))
 
-    async def _held(self, link: _Link, session: aiohttp.ClientSession) -> dict[str, Head]:
+    async def _held(
+        self, link: _Link, session: aiohttp.ClientSession, wanted: Mapping[str, Head]
+    ) -> tuple[dict[str, Head], dict[str, str]]:
+        """What the host holds of ours, and the wanted VPCs that it has from another owner, with words for it."""
         async with session.get("/v1/vpcs", server_hostname=link.host) as response:
             body = await response.read()
             if response.status != 200:
                 raise RefusedError(_reason(body, response.status))
             vpcs: dict[str, Any] = msgspec.json.decode(body)
-        return {
-            name: Head(vpc["revision"], vpc["digest"]) for name, vpc in vpcs.items() if vpc["owner"] == self.feed.source
+        owners = {name: vpc["owner"] for name, vpc in vpcs.items()}
+        foreign = {
+            name: f"it belongs to {owners[name] or 'an unnamed owner'} there"
+            for name in wanted
+            if owners.get(name, self.feed.source) != self.feed.source
         }
+        held = {name: Head(vpc["revision"], vpc["digest"]) for name, vpc in vpcs.items()}
+        return {name: head for name, head in held.items() if owners[name] == self.feed.source}, foreign
 
     async def _tell(self, link: _Link, session: aiohttp.ClientSession) -> bool:
         """Tell all that waits, in one request; false when the host turns out to be out of step."""
         told = link.doubts.told
+        if link.refused and any(not link.refused.keys().isdisjoint(one.revisions) for one in link.queue):
+            link.look_at = min(link.look_at, time.monotonic() + TRY_AGAIN)
+            link.queue = deque(_without(one, link.refused) for one in link.queue)
         messages = [one for one in link.queue if any(told.get(v, -1) < r for v, r in one.revisions.items())]
         link.queue.clear()
         if not messages:
             return True
-        if not await self._post(link, session, messages):
-            return False
+        try:
+            if not await self._post(link, session, messages):
+                return False
+        except _ItemsRefusedError:
+            return False  # the next look tells each VPC alone
         for message in messages:
             link.doubts.tell(message.items, message.revisions, time.monotonic())
         return True
@@ -309,12 +356,14 @@ class Direct:
                 return True
             if response.status == 409 and _code(answer) in OUT_OF_STEP:
                 return False
-            raise RefusedError(_reason(answer, response.status))
+            kind = _ItemsRefusedError if response.status in (409, 422) else RefusedError
+            raise kind(_reason(answer, response.status))
 
     async def _listen(self, link: _Link, session: aiohttp.ClientSession) -> None:
         """Follow the host's reports until the stream ends."""
         timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_WITHIN, sock_read=SILENT)
-        async with session.get("/v1/reports", timeout=timeout, server_hostname=link.host) as response:
+        path = f"/v1/reports?owner={quote(self.feed.source)}"
+        async with session.get(path, timeout=timeout, server_hostname=link.host) as response:
             if response.status != 200:
                 raise RefusedError(_reason(await response.read(), response.status))
             async for line in response.content:
@@ -336,6 +385,12 @@ class Direct:
         link.doubts.report(report.vpcs, time.monotonic(), full=report.full)
         if link.doubts.due is not None:
             link.wake.set()
+
+
+def _without(message: HostMessage, vpcs: Mapping[str, str]) -> HostMessage:
+    """What a message says of other VPCs."""
+    items = tuple(item for item in message.items if item.vpc not in vpcs)
+    return HostMessage(message.tx, items, {v: r for v, r in message.revisions.items() if v not in vpcs})
 
 
 def _socket(info: Any) -> socket.socket:

@@ -55,6 +55,9 @@ class Feed(Protocol):
     def reachable(self, host: str, reason: str, *, refused: bool = False) -> None:
         """Whether a host is in contact: an empty reason, or why it is not; ``refused``: it answers, and says no."""
 
+    def refused(self, host: str, vpcs: Mapping[str, str]) -> None:
+        """The VPCs that a host does not take from here, with reasons: all of them, whenever that may have changed."""
+
 
 class Transport(Protocol):
     """A way to hosts. What it loses shows when a host is asked, or told, what it should hold."""

@@ -57,6 +57,9 @@ class Feed:
     def reachable(self, host: str, reason: str, *, refused: bool = False) -> None:
         """Of no concern here."""
 
+    def refused(self, host: str, vpcs: Mapping[str, str]) -> None:
+        """Of no concern here."""
+
 
 class Refusing(AgentApi):
     """A host that cannot say what it holds; its stream of reports goes on."""

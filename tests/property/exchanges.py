@@ -19,7 +19,11 @@ from tests.property.world import places
 
 DPORTS = (22, 80, 81, 443, 1023, 1024, 7999, 8000, 8003, 8004, 8005, 8008, 8010, 8011)
 SPORTS = (40000, 40001, 80, 8004)
-"""Source ports; TCP's are the first two, so that no two ends open one connection at once: trackers differ on that."""
+STRANGER = 40002
+"""Source ports; TCP's are the first two, so that no two ends open one connection at once: trackers differ on that.
+
+What looks like the answer to a TCP connection that nobody has tried goes to the last, which nobody ever tries.
+"""
 ERRORS = {4: ((3, 3), (3, 4), (11, 0)), 6: ((1, 4), (2, 0), (3, 0))}
 SYN, ACK = 2, 16
 
@@ -93,7 +97,7 @@ def exchanges(model: Model, seed: int, count: int) -> Iterator[Case]:
             tried.append(talk)
             yield Case("opening", talk.frame(talk.packet()))
             continue
-        yield _later(rng, talk, [name for pair in pairs for name in pair])
+        yield _later(rng, talk, tried, [name for pair in pairs for name in pair])
 
 
 def everything(model: Model, dports: dict[int, tuple[int, ...]]) -> Iterator[Case]:
@@ -154,7 +158,13 @@ def _open(rng: random.Random, src: tuple[str, Port], dst: tuple[str, Port]) -> T
     icmp = p.ICMP if version == 4 else p.ICMPV6
     protocol = rng.choice((p.TCP, p.TCP, p.TCP, p.UDP, p.UDP, icmp, p.SCTP, 47))
     sport = rng.choice(SPORTS[:2] if protocol == p.TCP else SPORTS)
-    return Talk(src, dst, rng.choice(own), rng.choice(theirs), protocol, sport, rng.choice(DPORTS), rng.randrange(3))
+    ends = rng.choice(own), rng.choice(theirs)
+    return Talk(src, dst, *ends, protocol, sport, rng.choice(DPORTS), _tag(rng, protocol))
+
+
+def _tag(rng: random.Random, protocol: int) -> int:
+    """Only ICMP has identifiers; what else differs in them alone would be one connection."""
+    return rng.randrange(3) if protocol in (p.ICMP, p.ICMPV6) else 0
 
 
 def _addresses(port: Port, version: int) -> list[str]:
@@ -162,7 +172,7 @@ def _addresses(port: Port, version: int) -> list[str]:
     return [*own, str(link_local(str(port.mac)))] if version == 6 else own
 
 
-def _later(rng: random.Random, talk: Talk, everybody: list[tuple[str, Port]]) -> Case:
+def _later(rng: random.Random, talk: Talk, tried: list[Talk], everybody: list[tuple[str, Port]]) -> Case:
     """Something more about a connection that was tried."""
     dice = rng.random()
     if dice < 0.35:
@@ -175,7 +185,9 @@ def _later(rng: random.Random, talk: Talk, everybody: list[tuple[str, Port]]) ->
         return Case("opening the other way", other.frame(other.packet()))
     if dice < 0.8:
         sport = rng.choice(SPORTS[:2] if talk.protocol == p.TCP else SPORTS)
-        changed = replace(talk, sport=sport, dport=rng.choice(DPORTS), tag=rng.randrange(3))
+        changed = replace(talk, sport=sport, dport=rng.choice(DPORTS), tag=_tag(rng, talk.protocol))
+        if talk.protocol == p.TCP and changed not in tried:
+            changed = replace(changed, sport=STRANGER)
         return Case("answer to another", changed.back().frame(changed.back().packet()))
     if dice < 0.95:
         quoted = talk if rng.random() < 0.7 else talk.back()

@@ -27,7 +27,7 @@ from ovsnet.model import Model
 from ovsnet.transport.messages import HEADER
 from tests.agent_kit import until
 from tests.system.conftest import Measured
-from tests.system.faults import Churn, World, cloud
+from tests.system.faults import Churn, World, cloud, port
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(120)]
 ROOT = Path(__file__).resolve().parents[2]
@@ -239,6 +239,27 @@ def test_somebody_meddles_with_a_host(world: World, measured: Measured) -> None:
     took = world.settle(within=5 if world.transport == "controller" else 15)
     measured(f"settled after {took:.1f} s")
     assert world.state("red").revision > held.revision + 5
+    world.matrix()
+
+
+def test_a_vpc_of_somebody_elses_hinders_no_other(world: World) -> None:
+    """A host whose red VPC another owner has adopted takes everything else; given up, it is the controller's again."""
+    lab = world.lab
+    world.apply(cloud())
+    world.settle()
+    held = lab.agent("hv1").vpc("red")
+    lab.agent("hv1").put(msgspec.structs.replace(held, owner="somebody", revision=900), adopt=True)
+    blue = cloud().vpcs["blue"]
+    more = msgspec.structs.replace(blue, ports={**blue.ports, "p9": port("blue", "p9", 9, "hv1")})
+    model = cloud()
+    answer = world.apply(msgspec.structs.replace(model, vpcs={**model.vpcs, "blue": more}), wait="5s")
+    assert answer.status == 200, f"blue is told, whatever becomes of red: {answer}"
+    answer = world.apply(cloud(6), wait="3s")
+    assert answer.status == 202, answer
+    assert list(answer.body["late"]) == ["hv1"] and "somebody" in answer.body["late"]["hv1"], answer
+    assert lab.agent("hv1").vpc("red").owner == "somebody"
+    lab.agent("hv1").delete("red")
+    world.settle(within=5 if world.transport == "controller" else 15)
     world.matrix()
 
 

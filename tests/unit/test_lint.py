@@ -144,6 +144,7 @@ RULES = """
           - {direction: ingress, protocol: tcp, port: [1-6, 8, 100-200], remote: {group: web}}
           - {direction: ingress, protocol: udp, port: "0-65535", log: true, priority: 3}
           - {direction: egress, protocol: sctp, port: 80-81, action: reject}
+          - {direction: egress, protocol: sctp, port: 90}
           - {direction: egress, protocol: sctp, remote: {cidr: 10.0.0.0/8}}
           - {direction: ingress, protocol: icmp, type: 8}
           - {direction: ingress, protocol: icmpv6, type: 1, code: 4, action: drop}
