@@ -47,7 +47,7 @@ class AgentApi:
                 length = next((int(one[15:]) for one in fields if one.lower().startswith(b"content-length:")), 0)
                 body = await reader.readexactly(length)
                 method, target, _ = line.decode().split(" ")
-                if target == "/v1/reports":
+                if target.partition("?")[0] == "/v1/reports":
                     await self._stream(reader, writer)
                     return
                 writer.write(self.answered(method, target.partition("?")[0], body, len(head) + length))

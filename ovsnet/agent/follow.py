@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -74,7 +74,12 @@ class TellAll:
     """Send a full report: the publisher knows nothing of this host."""
 
 
-Action = Apply | Say | Confirm | TellAll
+@dataclass(frozen=True)
+class TellChanges:
+    """Report soon: what is refused has changed."""
+
+
+Action = Apply | Say | Confirm | TellAll | TellChanges
 Holdings = Mapping[str, Held]
 
 
@@ -116,11 +121,12 @@ class _Tombstone(NamedTuple):
 
 
 class _Refusal(NamedTuple):
-    """A revision that was refused, why, and until when it is not asked for again."""
+    """A revision that was refused, why, and until when it is not asked for again; ``foreign``: another owner has it."""
 
     revision: int
     reason: str
     until: float
+    foreign: bool = False
 
 
 class _GapError(Exception):
@@ -204,14 +210,16 @@ class Follower:
         for item in done.items:
             self._touched.add(item.vpc)
             if item.vpc in outcome.refused:
-                self._refuse(item.vpc, revision_of(item), outcome.refused[item.vpc], now)
+                foreign = self._foreign(held.get(item.vpc))
+                self._refuse(item.vpc, revision_of(item), outcome.refused[item.vpc], now, foreign=foreign)
             elif not outcome.gap:
                 self._refused.pop(item.vpc, None)
                 if item.op == "put":
                     self._tombstones.pop(item.vpc, None)
+        told: list[Action] = [TellChanges()] if outcome.refused else []
         if outcome.gap:
-            return self._soon("conflict", held, now)
-        return self._after_answer(held, now) if done.answer else []
+            return told + self._soon("conflict", held, now)
+        return told + self._after_answer(held, now) if done.answer else told
 
     def heads(self, message: HeadsMessage, held: Holdings, now: float) -> list[Action]:
         """The publisher has said what this host should hold."""
@@ -227,7 +235,9 @@ class Follower:
             actions.append(TellAll())
         self._wanted, self._touched = message.vpcs, set()
         agreed = tuple(vpc for vpc, head in message.vpcs.items() if self._agrees(held.get(vpc), head))
-        self._refused = {vpc: one for vpc, one in self._refused.items() if vpc in message.vpcs and vpc not in agreed}
+        before, self._refused = self._refused, dict(self._still_refused(message.vpcs, held, agreed))
+        if before.keys() != self._refused.keys():
+            actions.append(TellChanges())
         if agreed:
             actions.append(Confirm(agreed))
         if not self._differs(held, now):
@@ -242,6 +252,18 @@ class Follower:
         elif self._hello_at is None:
             self._hello_at, self._reason = at, "heads"
         return actions
+
+    def _still_refused(
+        self, wanted: Mapping[str, tuple[int, str]], held: Holdings, agreed: Container[str]
+    ) -> Iterator[tuple[str, _Refusal]]:
+        """What is refused of the wanted: all that another owner has here, as long as he has it."""
+        for vpc, head in wanted.items():
+            has, one = held.get(vpc), self._refused.get(vpc)
+            if has is not None and self._foreign(has):
+                reason = f"it belongs to {has.owner or 'an unnamed owner'} here"
+                yield vpc, one or _Refusal(head[0], reason, float("inf"), foreign=True)
+            elif one is not None and not one.foreign and vpc not in agreed:
+                yield vpc, one
 
     def progress(self, now: float) -> None:
         """A part of an answer has arrived, so there is no need to ask again soon."""
@@ -322,8 +344,9 @@ class Follower:
             raise _GapError
         return True
 
-    def _refuse(self, vpc: str, revision: int, reason: str, now: float) -> None:
-        self._refused[vpc] = _Refusal(revision, reason, now + REFUSAL_HOLDS * self._rng.uniform(0.75, 1.25))
+    def _refuse(self, vpc: str, revision: int, reason: str, now: float, *, foreign: bool = False) -> None:
+        until = now + REFUSAL_HOLDS * self._rng.uniform(0.75, 1.25)
+        self._refused[vpc] = _Refusal(revision, reason, until, foreign)
 
     def _withdraws(self, item: Item, have: int | None) -> bool:
         """Whether a withdrawal is one; it is remembered in any case."""

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ovsnet.agent.follow import Action, Apply, Confirm, Follower, Outcome, Say, revision_of
+from ovsnet.agent.follow import Action, Apply, Confirm, Follower, Outcome, Say, TellChanges, revision_of
 from ovsnet.agent.followed import Followed
 from ovsnet.errors import UserError
 from ovsnet.log import about
@@ -219,6 +219,8 @@ class Subscriber:
                 self._publish(HELLO, action.hello)
             elif isinstance(action, Confirm):
                 self.followed.confirm(action.vpcs)
+            elif isinstance(action, TellChanges):
+                self._note()
             else:
                 self._report_all()
 

@@ -30,8 +30,8 @@ def cost(rule: Rule, *, stateful: bool) -> int:
     """The flows that one rule becomes in each policy that has it.
 
     One a port mask, or one without ports. Errors about SCTP connections take one more, if the rule has ports and
-    allows. Later fragments, which an allow rule of a stateless group lets pass, take one for each family: in IPv4 only beside
-    ports.
+    allows. Later fragments, which an allow rule of a stateless group lets pass, take one for each family: in IPv4 only
+    beside ports.
     """
     masks = [mask for first, last in port_ranges(rule) for mask in port_masks(first, last)]
     ports = 0 if masks == [(0, 0)] else len(masks)

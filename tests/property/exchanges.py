@@ -51,6 +51,11 @@ class Talk:
                        dport=self.sport, turned=not self.turned)  # fmt: skip
 
     @property
+    def numbers(self) -> tuple[str | int, ...]:
+        """What one connection is told from another by, whichever half of a port that moves sends."""
+        return (self.src_ip, self.dst_ip, self.protocol, self.sport, self.dport, self.tag)
+
+    @property
     def version(self) -> int:
         """The IP version."""
         return 6 if ":" in self.src_ip else 4
@@ -93,6 +98,8 @@ def exchanges(model: Model, seed: int, count: int) -> Iterator[Case]:
     tried: list[Talk] = []
     for _ in range(count if pairs else 0):
         talk = _open(rng, *rng.choice(pairs)) if not tried or rng.random() < 0.3 else rng.choice(tried[-12:])
+        if talk.protocol == p.TCP:  # the halves of a port that moves do not open one connection twice either
+            talk = next((one for one in tried if one.numbers == talk.numbers), talk)
         if talk not in tried:
             tried.append(talk)
             yield Case("opening", talk.frame(talk.packet()))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovsnet.agent.follow import Action, Apply, Confirm, Follower, Outcome, Say
+from ovsnet.agent.follow import Action, Apply, Confirm, Follower, Outcome, Say, TellChanges
 from ovsnet.transport.changes import Put
 from ovsnet.transport.messages import PROTOCOL, ChangeMessage, HeadsMessage, HelloMessage, Message
 from ovsnet.transport.operations import operations_of, withdraw_item
@@ -324,7 +324,7 @@ def test_what_is_refused_is_asked_for_again_only_after_a_while() -> None:
     )
     assert isinstance(apply, Apply)
     refusal = Outcome({"red": "its VNI is taken"})
-    assert world.follower.outcome(apply, refusal, world.host.held(), world.now) == []
+    assert world.follower.outcome(apply, refusal, world.host.held(), world.now) == [TellChanges()]
     assert world.follower.faults(world.now) == ("VPC red: revision 2 was refused: its VNI is taken",)
     for _ in range(3):
         world.announce()

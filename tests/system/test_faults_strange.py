@@ -252,11 +252,14 @@ def test_a_vpc_of_somebody_elses_hinders_no_other(world: World) -> None:
     blue = cloud().vpcs["blue"]
     more = msgspec.structs.replace(blue, ports={**blue.ports, "p9": port("blue", "p9", 9, "hv1")})
     model = cloud()
-    answer = world.apply(msgspec.structs.replace(model, vpcs={**model.vpcs, "blue": more}), wait="5s")
-    assert answer.status == 200, f"blue is told, whatever becomes of red: {answer}"
+    answer = world.apply(msgspec.structs.replace(model, vpcs={**model.vpcs, "blue": more}), wait="8s")
+    assert answer.status == 202 and list(answer.body["late"]) == ["hv1"], answer
+    assert "VPC red" in answer.body["late"]["hv1"] and "somebody" in answer.body["late"]["hv1"], answer
+    assert "blue" not in answer.body["late"]["hv1"], answer
+    told = lab.agent("hv1").vpcs()["blue"]
+    assert told["enforced"] == answer.body["vpcs"]["blue"]["revision"], told
     answer = world.apply(cloud(6), wait="3s")
-    assert answer.status == 202, answer
-    assert list(answer.body["late"]) == ["hv1"] and "somebody" in answer.body["late"]["hv1"], answer
+    assert answer.status == 202 and "green" not in str(answer.body["late"]), answer
     assert lab.agent("hv1").vpc("red").owner == "somebody"
     lab.agent("hv1").delete("red")
     world.settle(within=5 if world.transport == "controller" else 15)
