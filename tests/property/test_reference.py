@@ -53,7 +53,6 @@ def check_filtering(cloud: Cloud, install: Installer, model: Model, seed: int) -
     assert not problems, "\n".join(problems)
 
 
-@pytest.mark.slow
 @PINNED
 @given(model=models(), seed=st.integers(0, 2**32))
 def test_the_switch_filters_as_the_model_means(cloud: Cloud, install: Installer, model: Model, seed: int) -> None:

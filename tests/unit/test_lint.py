@@ -144,13 +144,16 @@ RULES = """
           - {direction: ingress, protocol: tcp, port: [1-6, 8, 100-200], remote: {group: web}}
           - {direction: ingress, protocol: udp, port: "0-65535", log: true, priority: 3}
           - {direction: egress, protocol: sctp, port: 80-81, action: reject}
-          - {direction: egress, protocol: sctp, port: 90}
           - {direction: egress, protocol: sctp, remote: {cidr: 10.0.0.0/8}}
           - {direction: ingress, protocol: icmp, type: 8}
           - {direction: ingress, protocol: icmpv6, type: 1, code: 4, action: drop}
           - {direction: ingress, protocol: gre, remote: {address_group: office}}
           - {direction: egress, protocol: 58}
 """
+
+
+TOLD = "          - {direction: egress, protocol: sctp, port: 90}\n"
+"""A rule that errors about connections concern too; of a stateless group it would share flows with another's."""
 
 
 @pytest.mark.parametrize("stateful", ["true", "false"])
@@ -161,7 +164,7 @@ def test_costs_are_those_of_the_compiled_rules(tmp_path: Path, stateful: str) ->
       web: {{stateful: {stateful}, rules: [{{direction: egress, protocol: tcp, port: 1-3}}]}}
       more:
         stateful: {stateful}
-        rules:{RULES}
+        rules:{RULES}{TOLD * (stateful == "true")}
     ports:
       web1: {{network: web, host: hv1, security_groups: [web]}}
       web2: {{network: web, host: hv1, security_groups: [web, more]}}
