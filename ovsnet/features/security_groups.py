@@ -67,7 +67,7 @@ class _End:
 
 
 _CLEAN = tuple(SetField(field, 0) for field in (f.VERDICT, f.RULE, *f.GROUPS, *f.SETS))
-_WIPED = (*_CLEAN, *(SetField(field, 0) for field in (f.WAY, f.PORT, f.PROTO, f.REMOTE6)))
+_WIPED = (*_CLEAN, *(SetField(field, 0) for field in (f.WAY, f.PORT, f.PROTO, *f.REMOTE)))
 _ENDS = (
     _End("egress", t.EGRESS, t.EGRESS_TRACKED, t.EGRESS_VERDICT, (), (Goto(t.L2),)),
     _End("ingress", t.INGRESS, t.INGRESS_TRACKED, t.INGRESS_VERDICT, _WIPED, (Output(f.OUT),)),

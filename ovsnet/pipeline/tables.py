@@ -166,7 +166,7 @@ INGRESS = Table(
     "changes in rules meanwhile.",
     features=("security_groups",),
     reads=(f.ZONE, f.ETH_TYPE, f.IP_PROTO, f.ICMPV6_TYPE),
-    writes=(f.WAY, f.VERDICT, f.RULE, *f.GROUPS, *f.SETS, f.PORT, f.PROTO, f.REMOTE6),
+    writes=(f.WAY, f.VERDICT, f.RULE, *f.GROUPS, *f.SETS, f.PORT, f.PROTO, *f.REMOTE),
     next=("ingress_tracked", "ingress_verdict"),
     calls=("way",),
     output=True,
