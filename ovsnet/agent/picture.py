@@ -267,7 +267,8 @@ def _reason(scene: Scene, named: Named, declared: Port, interface: Interface | N
         return status.fault
     pending = scene.pending.get(named)
     if pending is None:
-        return ""
+        in_force = vpc not in status.facts.down and status.facts.ofports.get(declared.id) == interface.ofport
+        return "" if in_force else f"the flows of {interface.name} are on their way"
     return f"revision {status.enforced.get(vpc)} is in force, {pending.revision} is on its way"
 
 
@@ -324,6 +325,9 @@ def _affected(before: Scene, scene: Scene, touched: Touched) -> tuple[set[str], 
         held = set(_differing(old.held, new.held))
         vpcs |= held
         whole |= held
+        whole |= old.facts.down ^ new.facts.down
+        ids = _differing(old.facts.ofports, new.facts.ofports)
+        ports.update(named for iface_id in ids if (named := scene.port_of(iface_id)) is not None)
         if old.fault != new.fault:
             whole |= before.local.keys() | scene.local.keys()
     if before.switch is not scene.switch:

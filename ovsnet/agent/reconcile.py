@@ -52,7 +52,8 @@ AUDIT_SHARE = 50
 class Status:
     """Where enforcement stands. ``enforced``: revision by VPC, proven on the present connection.
 
-    ``through`` is the number of the last change that was fed and has been through the switch, counted from 1.
+    ``through`` is the number of the last change that was fed and has been through the switch, counted from 1;
+    ``facts`` are those that the flows in the switch were made of.
     """
 
     synced: bool = False
@@ -60,6 +61,7 @@ class Status:
     enforced: Mapping[str, int] = field(default_factory=dict)
     held: Mapping[str, Hold] = field(default_factory=dict)
     through: int = 0
+    facts: Facts = field(default_factory=Facts)
     steps: int = 0
     flows: int = 0
     repairs: int = 0
@@ -242,7 +244,7 @@ class Reconciler:
             if self.switch.connected:
                 log.warning("%s; reading the tables back", exc)
             return not self.switch.connected
-        self._finish(serial, generation)
+        self._finish(serial, generation, facts)
         if self._zones is None:
             return saved
         self._in_force = (wanted, frozenset(self.enforcer.held.keys() | self._broken.keys()))
@@ -282,7 +284,7 @@ class Reconciler:
         if fresh:
             self._on_synced()
 
-    def _finish(self, serial: int, generation: int) -> None:
+    def _finish(self, serial: int, generation: int, facts: Facts) -> None:
         held = self.enforcer.held | self._broken
         if self._zones is not None:
             waiting = {vpc: Hold(f"waits for a conntrack zone: {why}") for vpc, why in self._zones.lacking.items()}
@@ -298,7 +300,7 @@ class Reconciler:
                 return  # lost meanwhile; what comes next is a resync
             self._synced_generation = self._proven_on = generation
             self._proven = enforced
-            self._report("", serial, enforced, held)
+            self._report("", serial, enforced, held, facts)
             done = [waiter for waiter in self._waiters if waiter.serial <= serial]
             self._waiters = [waiter for waiter in self._waiters if waiter.serial > serial]
             through = [taken for number, taken in self._taken if number <= serial]
@@ -319,6 +321,7 @@ class Reconciler:
         through: int | None = None,
         enforced: Mapping[str, int] | None = None,
         held: Mapping[str, Hold] | None = None,
+        facts: Facts | None = None,
     ) -> None:
         """Replace the status; it is only ever replaced as a whole, so that any thread may read it."""
         old = self.status
@@ -328,6 +331,7 @@ class Reconciler:
             enforced=enforced or {},
             held=old.held if held is None else held,
             through=old.through if through is None else through,
+            facts=facts or old.facts,
             steps=old.steps + (enforced is not None),
             flows=len(self.enforcer.flows),
             repairs=self._repairs,

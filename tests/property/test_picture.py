@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from ovsnet.agent import picture
+from ovsnet.agent.agent import facts_of
 from ovsnet.agent.answers import PortAnswer
+from ovsnet.agent.boot import REASON
 from ovsnet.agent.enforce import Hold
 from ovsnet.agent.lookout import Lookout
 from ovsnet.agent.observe import LocalPorts
@@ -41,12 +44,12 @@ class World:
         self.conflicts: tuple[Conflict, ...] = ()
         self.status = Status()
         self.fed = 0
-        self.begun: tuple[int, Mapping[str, VpcState]] = (0, {})
         self.waiting: frozenset[str] = frozenset()
         self.active: frozenset[Named] = frozenset()
         self.unsaved: frozenset[str] = frozenset()
         self.unstored: frozenset[str] = frozenset()
         self.switch = SwitchState("br-int")
+        self.begin()
         self.lookout = Lookout(self.scene, lambda: self.status.through)
 
     def scene(self, pending: Mapping[Named, Pending]) -> Scene:
@@ -84,13 +87,13 @@ class World:
 
     def begin(self) -> None:
         """The switch's next step takes what has come in by now."""
-        self.begun = (self.fed, self.view.states)
+        self.begun = (self.fed, self.view.states, replace(facts_of(self.switch), down=self.waiting))
 
     def barrier(self, held: frozenset[str] = frozenset(), fault: str = "") -> None:
         """The step that was begun last is through the switch."""
-        fed, states = self.begun
+        fed, states, facts = self.begun
         if fault:
-            self.status = Status(fault=fault, held=self.status.held, through=self.status.through)
+            self.status = replace(self.status, synced=False, fault=fault, enforced={})
             return
         self.status = Status(
             synced=True,
@@ -98,6 +101,7 @@ class World:
             enforced={vpc: one.revision for vpc, one in states.items() if vpc not in held},
             held={vpc: Hold(f"{vpc} is refused") for vpc in held & states.keys()},
             through=fed,
+            facts=facts,
         )
 
 
@@ -245,7 +249,22 @@ def test_a_change_of_one_port_looks_at_that_port_alone(monkeypatch: pytest.Monke
     assert set(looked) == {"p7"}, "the barrier concerns what was pending"
     world.plug(Interface("tap0", "br-int", ofport=3, up=True), ident("shop", 9))
     assert reader.changes().ports.keys() == {"shop/p9"}
+    world.begin()
+    world.barrier()
+    assert reader.changes().ports.keys() == {"shop/p9"}
     assert set(looked) == {"p7", "p9"}
+
+
+def reasons_of(world: World) -> Callable[[], dict[str, str]]:
+    """What tells, of the ports that are not enforced, why."""
+    reader = world.lookout.reader()
+    reasons: dict[str, str | None] = {}
+
+    def seen() -> dict[str, str]:
+        reasons.update((path, one.answer.reason) for path, one in reader.changes().ports.items() if one is not None)
+        return {path: reason for path, reason in reasons.items() if reason is not None}
+
+    return seen
 
 
 def test_a_port_is_enforced_while_changes_of_others_are_on_their_way() -> None:
@@ -253,13 +272,7 @@ def test_a_port_is_enforced_while_changes_of_others_are_on_their_way() -> None:
     world.plug(Interface("tap0", "br-int", ofport=3, up=True), ident("shop", 1))
     world.plug(Interface("tap1", "br-int", ofport=4, up=True), ident("shop", 2))
     world.change(Put(state(local=2)))
-    reader = world.lookout.reader()
-    reasons: dict[str, str | None] = {}
-
-    def seen() -> dict[str, str | None]:
-        reasons.update((path, one.answer.reason) for path, one in reader.changes().ports.items() if one is not None)
-        return {path: reason for path, reason in reasons.items() if reason is not None}
-
+    seen = reasons_of(world)
     world.begin()
     world.barrier()
     assert seen() == {}
@@ -270,6 +283,27 @@ def test_a_port_is_enforced_while_changes_of_others_are_on_their_way() -> None:
     assert seen() == {"shop/p1": "revision 1 is in force, 3 is on its way"}
     world.barrier()
     assert seen() == {"shop/p1": "revision 2 is in force, 3 is on its way"}
+    world.begin()
+    world.barrier()
+    assert seen() == {}
+
+
+def test_a_port_is_enforced_once_the_flows_of_its_interface_are_in_the_switch() -> None:
+    world = World()
+    world.change(Put(state(local=1)))
+    world.waiting = frozenset({"shop"})
+    seen = reasons_of(world)
+    world.plug(Interface("tap0", "br-int", ofport=3, up=True), ident("shop", 1))
+    world.begin()
+    world.barrier()
+    assert seen() == {"shop/p1": REASON}
+    world.waiting = frozenset()
+    on_their_way = {"shop/p1": "the flows of tap0 are on their way"}
+    assert seen() == on_their_way, "what keeps it down is in the switch yet"
+    world.begin()
+    world.plug(Interface("tap0", "br-int", ofport=4, up=True), ident("shop", 1))
+    world.barrier()
+    assert seen() == on_their_way, "the step was begun with the former number"
     world.begin()
     world.barrier()
     assert seen() == {}
