@@ -317,11 +317,14 @@ async def _live_and_die(path: Path, events: Iterator[Any]) -> None:
 
     api = AgentApi("h1", Tally())
     api.protocols = (PROTOCOL + 1,)
-    server = await api.serve(path)
+    server = await api.serve(path.with_suffix(".new"))
+    path.with_suffix(".new").rename(path)  # nobody finds it before it listens
     state, reason = await told()
     assert (state, "no common version" in reason) == ("refused", True)
     api.protocols = (PROTOCOL,)
     assert await told() == ("back", "")
+    while not api.streams:  # the controller begins to listen while it still looks at what the host holds
+        await asyncio.sleep(0.01)
     server.close()
     for stream in api.streams:
         stream.close()
