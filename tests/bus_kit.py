@@ -35,7 +35,6 @@ class Truth:
         self.told: dict[str, Picture] = {}
         self.reports: list[ReportMessage] = []
         self.reasons: dict[str, str] = {}
-        self.refusals: dict[str, Mapping[str, str]] = {}
         self.on_raise: Callable[[list[Told]], object] = lambda messages: None
         self._tx = 0
         self._lock = threading.RLock()
@@ -60,7 +59,7 @@ class Truth:
         self.reasons[host] = reason
 
     def refused(self, host: str, vpcs: Mapping[str, str]) -> None:
-        self.refusals[host] = vpcs
+        """Of no concern here."""
 
     def reported(self, report: ReportMessage) -> None:
         self.reports.append(report)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
 
+from ovsnet.transport.changes import owner_text
 from ovsnet.transport.messages import (
     PROTOCOL,
     ChangeMessage,
@@ -235,7 +236,9 @@ class Follower:
             actions.append(TellAll())
         self._wanted, self._touched = message.vpcs, set()
         agreed = tuple(vpc for vpc, head in message.vpcs.items() if self._agrees(held.get(vpc), head))
-        before, self._refused = self._refused, dict(self._still_refused(message.vpcs, held, agreed))
+        before, others = self._refused, message.vpcs.keys() - agreed
+        refusals = ((vpc, self._still_refused(held.get(vpc), message.vpcs[vpc], before.get(vpc))) for vpc in others)
+        self._refused = {vpc: refusal for vpc, refusal in refusals if refusal is not None}
         if before.keys() != self._refused.keys():
             actions.append(TellChanges())
         if agreed:
@@ -253,17 +256,12 @@ class Follower:
             self._hello_at, self._reason = at, "heads"
         return actions
 
-    def _still_refused(
-        self, wanted: Mapping[str, tuple[int, str]], held: Holdings, agreed: Container[str]
-    ) -> Iterator[tuple[str, _Refusal]]:
-        """What is refused of the wanted: all that another owner has here, as long as he has it."""
-        for vpc, head in wanted.items():
-            has, one = held.get(vpc), self._refused.get(vpc)
-            if has is not None and self._foreign(has):
-                reason = f"it belongs to {has.owner or 'an unnamed owner'} here"
-                yield vpc, one or _Refusal(head[0], reason, float("inf"), foreign=True)
-            elif one is not None and not one.foreign and vpc not in agreed:
-                yield vpc, one
+    def _still_refused(self, has: Held | None, head: tuple[int, str], before: _Refusal | None) -> _Refusal | None:
+        """Why a wanted VPC that is not agreed on is not asked for: another owner has it, or as before."""
+        if has is not None and self._foreign(has):
+            reason = f"it belongs to {owner_text(has.owner)} here"
+            return before or _Refusal(head[0], reason, float("inf"), foreign=True)
+        return None if before is None or before.foreign else before
 
     def progress(self, now: float) -> None:
         """A part of an answer has arrived, so there is no need to ask again soon."""

@@ -158,10 +158,9 @@ class Reports:
         """All of it, looked at from scratch, but for VPCs that are not ``owner``'s; "" for everybody's."""
         found = self._reader.everything()
         self._misplaced = set(found.misplaced)
-        others = self._others(owner)
         return Picture(
-            vpcs={name: one.report for name, one in found.vpcs.items() if one and name not in others},
-            ports={path: one.report for path, one in found.ports.items() if one and _vpc_of(path) not in others},
+            vpcs={name: one.report for name, one in found.vpcs.items() if one and self._concerns(owner, name)},
+            ports={path: one.report for path, one in found.ports.items() if one and self._concerns(owner, path)},
             faults=self._faults(),
             misplaced=tuple(sorted(self._misplaced)),
         )
@@ -169,14 +168,11 @@ class Reports:
     def changes(self, owner: str) -> Difference:
         """What may have changed since the last call of either; others' VPCs are as good as gone."""
         found = self._reader.changes()
-        others = self._others(owner)
         for path, one in found.misplaced.items():
             (self._misplaced.discard if one is None else self._misplaced.add)(path)
         return Difference(
-            vpcs={name: None if not one or name in others else one.report for name, one in found.vpcs.items()},
-            ports={
-                path: None if not one or _vpc_of(path) in others else one.report for path, one in found.ports.items()
-            },
+            vpcs={n: one.report if one and self._concerns(owner, n) else None for n, one in found.vpcs.items()},
+            ports={p: one.report if one and self._concerns(owner, p) else None for p, one in found.ports.items()},
             faults=self._faults(),
             misplaced=tuple(sorted(self._misplaced)),
         )
@@ -185,15 +181,13 @@ class Reports:
         """There is nobody to report to any more."""
         self._reader.close()
 
-    def _others(self, owner: str) -> set[str]:
-        return {name for name, state in self._agent.view.states.items() if owner and state.owner != owner}
+    def _concerns(self, owner: str, path: str) -> bool:
+        """Whether a VPC, or that of a port (``VPC/NAME``), is the owner's; what is gone is of everybody's concern."""
+        state = self._agent.view.states.get(path.partition("/")[0])
+        return not owner or state is None or state.owner == owner
 
     def _faults(self) -> tuple[str, ...]:
         return (*unready(self._agent), *warnings(self._agent))
-
-
-def _vpc_of(path: str) -> str:
-    return path.partition("/")[0]
 
 
 def flows(agent: Agent, source: str, vpc_name: str | None, table: str | None) -> list[Data]:

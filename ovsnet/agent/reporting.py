@@ -20,7 +20,7 @@ FULL_EVERY = 30.0
 """Seconds between two full reports; a quarter more or less at random."""
 
 
-async def reports(agent: Agent, owner: str = "") -> AsyncIterator[bytes]:
+async def reports(agent: Agent, owner: str) -> AsyncIterator[bytes]:
     """A full report to an owner, then differences as they come, as server-sent events, until the agent ends.
 
     "" is told of everybody's VPCs.

@@ -11,6 +11,7 @@ from ovsnet.model.types import VpcState
 from ovsnet.transport import edits
 from ovsnet.transport.changes import Operation, PatchBody, Put
 from ovsnet.transport.edits import UnknownVpcError
+from ovsnet.transport.view import check_owner
 from ovsnet.transport.workloads import Workload, delete_workload, put_workload
 
 ANONYMOUS = "api"
@@ -32,7 +33,7 @@ def whole(
             held = states.get(operation.vpc)
             edits.check_revision(held, operation.vpc, revision)
             if held is not None and claim is not None:
-                edits.check_owner(held, claim, adopt=adopt)
+                check_owner(held, claim, adopt=adopt)
             if isinstance(operation, Put) and not operation.state.owner:
                 owner = claim or caller or ANONYMOUS
                 operation = Put(msgspec.structs.replace(operation.state, owner=owner))  # noqa: PLW2901
@@ -60,7 +61,7 @@ def one_vpc(
         if held is None and not create:
             raise UnknownVpcError(vpc)
         if held is not None:
-            edits.check_owner(held, owner, adopt=adopt)
+            check_owner(held, owner, adopt=adopt)
         state = held or edits.new_vpc(vpc, owner)
         patch = edits.with_vteps(state, change(state), known)
         return [] if patch is None else [edits.operation(held, patch, vpc, owner)]
@@ -80,7 +81,7 @@ def workload(ident: str, wanted: Workload | None, owner: str, known: Mapping[str
         for vpc, patch in patches.items():
             held = states.get(vpc)
             if held is not None:
-                edits.check_owner(held, owner, adopt=adopt)
+                check_owner(held, owner, adopt=adopt)
             made.append(edits.operation(held, patch, vpc, owner))
         return made
 

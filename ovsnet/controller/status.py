@@ -23,8 +23,7 @@ class HostStatus:
     """What one host has said. ``reason``: why it is not in contact, empty while it is.
 
     ``heard`` is a time of the monotonic clock, ``lost`` counts reports that were missed. ``ports`` holds what is said
-    of the ports on the host, by ``VPC/NAME``. ``refused``: the VPCs that it does not take
-    from here, with reasons.
+    of the ports on the host, by ``VPC/NAME``. ``refused``: the VPCs that it does not take from here, with reasons.
     """
 
     reason: str = UNHEARD
@@ -103,7 +102,7 @@ class Status:
             self._contact(host, self._hosts.setdefault(host, HostStatus()), reason, refused=refused)
 
     def refused(self, host: str, vpcs: Mapping[str, str]) -> None:
-        """Note which VPCs a host does not take from here, whatever it reports of them: all of them, with reasons."""
+        """Note the VPCs that a host does not take from here, with reasons: all of them."""
         with self._lock:
             self._hosts.setdefault(host, HostStatus()).refused = vpcs
 

@@ -14,6 +14,11 @@ COLLECTIONS = ("networks", "ports", "endpoints", "hosts", "security_groups", "ad
 """The fields of a state, and of a change, that hold objects by name."""
 
 
+def owner_text(owner: str) -> str:
+    """An owner, for a sentence."""
+    return owner or "an unnamed owner"
+
+
 class Put(msgspec.Struct, frozen=True, tag_field="op", tag="put"):
     """The whole state of a VPC, at its revision."""
 

@@ -20,6 +20,7 @@ import msgspec
 
 from ovsnet.log import about
 from ovsnet.transport.catchup import Head, lacks
+from ovsnet.transport.changes import owner_text
 from ovsnet.transport.doubts import Doubts
 from ovsnet.transport.feed import Feed, HostMessage
 from ovsnet.transport.messages import (
@@ -314,14 +315,13 @@ class Direct:
             if response.status != 200:
                 raise RefusedError(_reason(body, response.status))
             vpcs: dict[str, Any] = msgspec.json.decode(body)
-        owners = {name: vpc["owner"] for name, vpc in vpcs.items()}
-        foreign = {
-            name: f"it belongs to {owners[name] or 'an unnamed owner'} there"
-            for name in wanted
-            if owners.get(name, self.feed.source) != self.feed.source
-        }
-        held = {name: Head(vpc["revision"], vpc["digest"]) for name, vpc in vpcs.items()}
-        return {name: head for name, head in held.items() if owners[name] == self.feed.source}, foreign
+        ours, foreign = dict[str, Head](), dict[str, str]()
+        for name, vpc in vpcs.items():
+            if vpc["owner"] == self.feed.source:
+                ours[name] = Head(vpc["revision"], vpc["digest"])
+            elif name in wanted:
+                foreign[name] = f"it belongs to {owner_text(vpc['owner'])} there"
+        return ours, foreign
 
     async def _tell(self, link: _Link, session: aiohttp.ClientSession) -> bool:
         """Tell all that waits, in one request; false when the host turns out to be out of step."""

@@ -237,17 +237,6 @@ def with_vteps(state: VpcState, patch: PatchBody | None, known: Mapping[str, str
     return msgspec.structs.replace(patch, hosts={**hosts, **patch.hosts}) if hosts else patch
 
 
-def check_owner(state: VpcState, owner: str, *, adopt: bool) -> None:
-    """Raises ConflictError when a VPC belongs to somebody else and that is not to change."""
-    if state.owner != owner and not adopt:
-        raise ConflictError(
-            "foreign-owner",
-            f"VPC {state.name} belongs to {state.owner or 'an unnamed owner'}, not to {owner or 'an unnamed owner'}. "
-            "Adopt it explicitly if it is meant",
-            state.revision,
-        )
-
-
 def operation(held: VpcState | None, patch: PatchBody, vpc: str, owner: str) -> Operation:
     """What a patch is to a host: the patch, or the whole state for a VPC that is new or gets another owner."""
     if held is not None and held.owner == owner:

@@ -11,7 +11,7 @@ import msgspec
 from ovsnet.errors import ModelError, UserError
 from ovsnet.model import canonical_state, check_states
 from ovsnet.model.types import Port, VpcState
-from ovsnet.transport.changes import COLLECTIONS, Operation, Patch, Put, Withdraw, patched
+from ovsnet.transport.changes import COLLECTIONS, Operation, Patch, Put, Withdraw, owner_text, patched
 from ovsnet.transport.digest import digest_text, patched_sum, state_sum
 from ovsnet.transport.groups import GroupLists, Nic, after, leaves_gap, needed
 
@@ -23,6 +23,17 @@ class ConflictError(UserError):
         super().__init__(message)
         self.code = code
         self.current = current
+
+
+def check_owner(state: VpcState, owner: str, *, adopt: bool) -> None:
+    """Raises ConflictError when a VPC belongs to somebody else and that is not to change."""
+    if state.owner != owner and not adopt:
+        raise ConflictError(
+            "foreign-owner",
+            f"VPC {state.name} belongs to {owner_text(state.owner)}, not to {owner_text(owner)}. "
+            "Adopt it explicitly if it is meant",
+            state.revision,
+        )
 
 
 @dataclass(frozen=True)
@@ -152,13 +163,8 @@ class HostView:
             late = before is not None and operation.revision is not None and operation.revision < before.revision
             return None if before is None or late else operation
         if isinstance(operation, Put):
-            if before is not None and before.owner != operation.state.owner and not adopt:
-                raise ConflictError(
-                    "foreign-owner",
-                    f"VPC {before.name} belongs to {before.owner or 'an unnamed owner'}, not to "
-                    f"{operation.state.owner or 'an unnamed owner'}. Adopt it explicitly if it is meant",
-                    before.revision,
-                )
+            if before is not None:
+                check_owner(before, operation.state.owner, adopt=adopt)
             state = canonical_state(operation.state, self.host)
             if before is not None:
                 if _same(before, state, adopt=adopt):

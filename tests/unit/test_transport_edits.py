@@ -15,7 +15,7 @@ from ovsnet.model.types import Port, RemoteEndpoint
 from ovsnet.transport import edits, moves
 from ovsnet.transport.changes import Patch, PatchBody, Put, patched
 from ovsnet.transport.edits import InUseError, PreconditionError, ReservedError, UnknownObjectError
-from ovsnet.transport.view import ConflictError
+from ovsnet.transport.view import ConflictError, check_owner
 from ovsnet.transport.workloads import Nic, Workload, delete_workload, put_workload, workload_of
 from tests.agent_kit import port, state
 
@@ -117,8 +117,8 @@ def test_what_is_not_there_and_what_is_refused() -> None:
         edits.check_revision(state(), "shop", 2)
     edits.check_revision(state(), "shop", 1)
     with pytest.raises(ConflictError, match="belongs to tests, not to me"):
-        edits.check_owner(state(), "me", adopt=False)
-    edits.check_owner(state(), "me", adopt=True)
+        check_owner(state(), "me", adopt=False)
+    check_owner(state(), "me", adopt=True)
 
 
 def test_an_edit_is_a_patch_or_a_whole_state_where_the_owner_changes() -> None:
