@@ -14,7 +14,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from typing import Any, TypeVar
 
 from ovsnet.lab import netns
@@ -27,12 +27,9 @@ from tests.truth.streams import Live
 
 SETTLE, PATIENCE = 0.3, 4.0
 """Seconds that what must not come is waited for, and what must."""
-AGAIN = 1.0
-"""Seconds after which what has no answer is sent again: a busy user-space datapath loses a packet now and then."""
 REFUSALS = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.EACCES, errno.ECONNRESET, errno.EPROTO})
 LINGER_NOT = struct.pack("ii", 1, 0)
 ECHOED = {8, 128}
-DEFAULT: Family = "4"
 T = TypeVar("T")
 Address = tuple[Any, ...]
 
@@ -250,63 +247,44 @@ class Bench:
             self._name(cell, made, UDP)
             try:
                 made.connect(self.end(cell.dst, cell.src, cell.family, cell.service.number))
-                while True:
-                    await self._loop.sock_sendall(made, b"ping" + bytes(size))
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._loop.sock_recv(made, 100), AGAIN)
-                        return "allow"
+                await self._loop.sock_sendall(made, b"ping" + bytes(size))
+                await self._loop.sock_recv(made, 100)
             except OSError as error:
                 return _refused(error)
+        return "allow"
 
     async def _icmp(self, cell: Cell) -> Verdict:
-        number, kind = next(self._number), cell.service.number
+        number, kind = self.number(), cell.service.number
         ident = number & 0xFFFF
         self._numbers[cell] = number
         src, dst = address(cell.src, cell.family), address(cell.dst, cell.family)
         message = wire.icmp(src, dst, kind, ident, wire.token(number))
-
-        def answer() -> Verdict | None:
+        self._send_raw(cell, cell.src, cell.dst, 1 if cell.family == "4" else 58, message)
+        while not self.heard.errors[cell.src, number]:
             timestamp = kind == 13 and self.heard.answers[cell.src, 14, ident]
             if timestamp or (kind in ECHOED and self.heard.tokens[cell.src, number]):
                 return "allow"
-            return "reject" if self.heard.errors[cell.src, number] else None
-
-        return await self._ask(cell, cell.src, 1 if cell.family == "4" else 58, message, answer)
+            await asyncio.sleep(0.01)
+        return "reject"
 
     async def _raw(self, cell: Cell) -> Verdict:
         """One packet there and, when it has arrived, one back."""
-        number = next(self._number)
+        number = self.number()
         self._numbers[cell] = number
         protocol = SCTP if cell.service.kind == "sctp" else cell.service.number
         here, there = 20000 + number % 20000, cell.service.number
         forth, back = wire.token(number), wire.token(number)
         if protocol == SCTP and cell.service.kind == "sctp":
             forth, back = wire.sctp(here, there, forth), wire.sctp(there, here, back)
-
-        def came() -> Verdict | None:
-            if self._arrived(cell):
-                return "allow"
-            return "reject" if self.heard.errors[cell.src, number] else None
-
-        def came_back() -> Verdict | None:
-            return "allow" if self.heard.tokens[cell.src, number] else None
-
-        verdict = await self._ask(cell, cell.src, protocol, forth, came)
-        return verdict if verdict == "reject" else await self._ask(cell, cell.dst, protocol, back, came_back)
-
-    async def _ask(
-        self, cell: Cell, end: str, protocol: int, message: bytes, answer: Callable[[], Verdict | None]
-    ) -> Verdict:
-        """Let one end of a cell send a message to the other, and again, until there is an answer."""
-        other = cell.dst if end == cell.src else cell.src
-        while True:
-            self._send_raw(cell, end, other, protocol, message)
-            deadline = time.monotonic() + AGAIN
-            while time.monotonic() < deadline:
-                verdict = answer()
-                if verdict is not None:
-                    return verdict
-                await asyncio.sleep(0.01)
+        self._send_raw(cell, cell.src, cell.dst, protocol, forth)
+        while not self._arrived(cell):
+            if self.heard.errors[cell.src, number]:
+                return "reject"
+            await asyncio.sleep(0.01)
+        self._send_raw(cell, cell.dst, cell.src, protocol, back)
+        while not self.heard.tokens[cell.src, number]:
+            await asyncio.sleep(0.01)
+        return "allow"
 
     def _send_raw(self, cell: Cell, src: str, dst: str, protocol: int, message: bytes) -> None:
         with self.opened(src, cell.family, socket.SOCK_RAW, protocol) as made:
@@ -317,7 +295,8 @@ class Bench:
         return self.run(self._error_arrives(error))
 
     async def _error_arrives(self, error: Error) -> bool:
-        number, family = next(self._number), DEFAULT
+        number = self.number()
+        family: Family = "4"
         if error.stream is not None:
             live = self.live[error.stream]
             family, sent = live.stream.family, live.tuple_from(error.dst)

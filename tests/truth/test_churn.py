@@ -30,11 +30,8 @@ from tests.truth.scenario import Step, model_of
 from tests.truth.streams import Live
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(300)]
-SECONDS, PERIOD, CONNECTIONS, EVERY = 60.0, 0.01, 200, 0.4
-"""How long, seconds between two changes, how many connections, seconds between two numbers in each.
-
-Numbers are few: a user-space datapath loses frames, allowed or not, that come while it is busy with new flows.
-"""
+SECONDS, PERIOD, CONNECTIONS, EVERY = 60.0, 0.01, 200, 0.1
+"""How long, seconds between two changes, how many connections, seconds between two numbers in each."""
 GRACE = 1.0
 """Seconds after which a change that is enforced is in force for old connections too."""
 
