@@ -1,10 +1,11 @@
-"""Write the reference pages that derive from declarations; with ``--check``, only say whether they are fresh."""
+"""Write what derives from declarations, pages and wire forms; with ``--check``, only say whether it is fresh."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+import msgspec
 import yaml
 
 from benchmarks import groups_page, modes
@@ -17,6 +18,8 @@ from ovsnet.features import FEATURES, TEMPLATES
 from ovsnet.http.metrics import markdown
 from ovsnet.lint import lint_page
 from ovsnet.model.docs import PAGES
+from ovsnet.openflow.forms import FILE
+from ovsnet.openflow.learning import kept
 from ovsnet.pipeline.docs import pipeline_markdown
 from ovsnet.pipeline.fields import REGISTER_FIELDS
 from ovsnet.pipeline.tables import TABLES
@@ -37,6 +40,12 @@ def samples() -> dict[str, str]:
     return found
 
 
+def forms() -> str:
+    """The wire forms of all templates, a line each."""
+    lines = (f'"{name}":{msgspec.json.encode(one).decode()}' for name, one in kept(TEMPLATES).items())
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
 def pages() -> dict[Path, str]:
     """Every generated page: path -> text."""
     features = {feature.name: feature.doc for feature in FEATURES}
@@ -49,6 +58,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs/asyncapi.yaml": bus,
         ROOT / "docs/explain.md": reasons_page(),
         ROOT / "docs/lint.md": lint_page(),
+        ROOT / "ovsnet/openflow" / FILE: forms(),
     }
     generated |= {ROOT / "docs" / name: page() for name, page in PAGES.items()}
     return generated | {

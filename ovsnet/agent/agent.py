@@ -11,18 +11,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from ovsnet.agent import report
 from ovsnet.agent.arrival import Arrivals, Listener
-from ovsnet.agent.boot import BOOT_ID_FILE, BootHold, read_boot_id
+from ovsnet.agent.boot import BootHold, read_boot_id
+from ovsnet.agent.config import Config
 from ovsnet.agent.lookout import Lookout
 from ovsnet.agent.numbering import NumbersFile
 from ovsnet.agent.observe import LocalPorts, Observer
 from ovsnet.agent.packetlog import packet_log_of
 from ovsnet.agent.picture import Named, Pending, Scene, misplaced
-from ovsnet.agent.reconcile import AUDIT_EVERY, Reconciler, Status
+from ovsnet.agent.reconcile import Reconciler, Status
 from ovsnet.agent.store import Store
 from ovsnet.agent.zones import ZoneKeeper, filtered
 from ovsnet.compiler import compile_states
@@ -34,9 +34,9 @@ from ovsnet.http.events import EventLog
 from ovsnet.log import about, about_port
 from ovsnet.model.types import VpcState
 from ovsnet.numbers import Numbers
+from ovsnet.openflow import SwitchPort
 from ovsnet.openflow.codec import decode
 from ovsnet.openflow.dump import parse_flow_stats
-from ovsnet.openflow.process import SwitchProcess
 from ovsnet.ovsdb import Ovsdb, OvsdbError, SwitchState
 from ovsnet.pipeline.template import COOKIE_MASK, COOKIE_OWNER, Key
 from ovsnet.plan import Actual, Plan, plan
@@ -51,27 +51,6 @@ SAVE_AGAIN = 2.0
 """Seconds until what the disk has not taken is written again."""
 CORRECT_EVERY = 1.0
 """Seconds between two corrections of the switch's configuration, in case somebody keeps changing it."""
-
-
-@dataclass(frozen=True)
-class Config:
-    """An agent's own configuration; ``vtep`` is the host's tunnel address, ``datapath`` ``netdev`` or ``system``.
-
-    ``boot_policy`` says what becomes of ports that nobody has confirmed since the machine was booted: ``hold`` keeps
-    them down, ``open`` lets them up ``boot_grace`` seconds after the agent's start.
-    """
-
-    host: str
-    vtep: str
-    ovsdb: str
-    openflow: str
-    state_dir: Path
-    bridge: str = "br-int"
-    datapath: str = "system"
-    audit_every: float = AUDIT_EVERY
-    boot_id_file: Path = BOOT_ID_FILE
-    boot_policy: Literal["hold", "open"] = "hold"
-    boot_grace: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -102,16 +81,15 @@ class BusView(Protocol):
 
 
 class Agent:
-    """One host's agent. Raises UserError when the state directory cannot be used."""
+    """One host's agent, at a ``switch`` that ends with it. Raises UserError when the state cannot be used."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config, switch: SwitchPort) -> None:
+        self.config, self.switch = config, switch
         self.store = Store(config.state_dir)
         states, self.damage = self.store.load()
         self.view = HostView(config.host, states)
         self.boot = BootHold(config.state_dir / "boot", read_boot_id(config.boot_id_file), states)
         self.ovsdb = Ovsdb(config.ovsdb, config.bridge)
-        self.switch = SwitchProcess(config.openflow)
         self.local = LocalPorts(config.host, states.values())
         self.numbers = NumbersFile(config.state_dir / "numbers.json", expected=bool(states))
         self.damage += self.numbers.damage

@@ -16,8 +16,6 @@ import msgspec
 from ovsnet.agent.store import replace_file
 from ovsnet.errors import UserError
 
-BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
-"""Where Linux says which boot this is (random(4))."""
 REASON = "the host was booted and the placement is not confirmed yet"
 
 

@@ -6,10 +6,13 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ovsnet.agent.agent import Agent
 from ovsnet.errors import UserError, needing
 from ovsnet.transport.subjects import PREFIX
+
+if TYPE_CHECKING:
+    from ovsnet.agent.agent import Agent
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from ovsnet._version import VERSION
-from ovsnet.agent.agent import Agent, Config
-from ovsnet.agent.boot import BOOT_ID_FILE
+from ovsnet.agent.config import AUDIT_EVERY, BOOT_ID_FILE, Config
 from ovsnet.agent.joining import BusConfig, add_options, bus_of, join
 from ovsnet.errors import UserError
 from ovsnet.http.service import (
@@ -31,7 +31,11 @@ from ovsnet.http.service import (
 )
 from ovsnet.model.checks import NAME
 from ovsnet.model.numbers import ip_int, ip_text
+from ovsnet.openflow.process import SwitchProcess
 from ovsnet.ovsdb.target import unix_directory
+
+if TYPE_CHECKING:
+    from ovsnet.agent.agent import Agent
 
 log = logging.getLogger("ovsnet.agent")
 
@@ -83,7 +87,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--tls-cert", type=Path, metavar="PEM", help="this host's certificate, for --listen")
     add("--tls-key", type=Path, metavar="PEM", help="the certificate's key")
     add("--tls-ca", type=Path, metavar="PEM", help="the authority of those who may call")
-    add("--audit-interval", type=float, default=30.0, metavar="SECONDS", help="between audits (default: %(default)s)")
+    add(
+        "--audit-interval",
+        type=float,
+        default=AUDIT_EVERY,
+        metavar="SECONDS",
+        help="between audits (default: %(default)s)",
+    )
     add(
         "--boot-policy",
         choices=["hold", "open"],
@@ -159,7 +169,11 @@ def run(config: Config, run_dir: Path, remote: tuple[str, Tls] | None = None, bu
         listeners = [stack.enter_context(unix_listener(run_dir / "agent.sock"))]
         if remote is not None:
             listeners.append(stack.enter_context(tcp_listener(*remote)))
-        agent = Agent(config).start()
+        switch = SwitchProcess(config.openflow)
+        stack.callback(switch.stop)
+        from ovsnet.agent.agent import Agent  # while the child loads its own
+
+        agent = Agent(config, switch).start()
         stack.callback(agent.stop)
         _head_start(agent, ended)
         gc.freeze()

@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from ovsnet.agent.config import AUDIT_EVERY
 from ovsnet.agent.enforce import OTHER_METERS, Enforcer, Hold
 from ovsnet.agent.numbering import NumbersFile
 from ovsnet.agent.observe import LocalPorts
@@ -38,8 +39,6 @@ T = TypeVar("T")
 
 RETRY = (0.1, 5.0)
 """Shortest and longest pause after a failure while the connection stands, in seconds."""
-AUDIT_EVERY = 30.0
-"""Seconds between two comparisons of the switch with what it was left with; a tenth more or less at random."""
 LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 """Bounds, in seconds, by which the time from a change's acceptance to its barrier is counted."""
 TIDY_AFTER = 1.0

@@ -56,7 +56,7 @@ def _template(
 
 @dataclass(frozen=True)
 class _End:
-    """The tables of one end, what is wiped before the tracker, and how a frame goes on behind them."""
+    """The tables of one end, what is wiped before anything is judged, and how a frame goes on behind them."""
 
     name: str
     first: t.Table
@@ -66,8 +66,10 @@ class _End:
     onward: tuple[Action, ...]
 
 
-_CLEAN = tuple(SetField(field, 0) for field in (f.VERDICT, f.RULE, *f.GROUPS, *f.SETS))
-_WIPED = (*_CLEAN, *(SetField(field, 0) for field in (f.WAY, f.PORT, f.PROTO, *f.REMOTE)))
+_WIPED = tuple(
+    SetField(field, 0) for field in (f.VERDICT, f.RULE, *f.GROUPS, *f.SETS, f.WAY, f.PORT, f.PROTO, *f.REMOTE)
+)
+"""What the rules of the sender, on the same host, have left."""
 _ENDS = (
     _End("egress", t.EGRESS, t.EGRESS_TRACKED, t.EGRESS_VERDICT, (), (Goto(t.L2),)),
     _End("ingress", t.INGRESS, t.INGRESS_TRACKED, t.INGRESS_VERDICT, _WIPED, (Output(f.OUT),)),
@@ -91,7 +93,7 @@ def _end_templates(end: _End) -> Iterator[FlowTemplate]:
     for suffix, family in _FAMILIES.items():
         yield _template(
             f"{end.name}-stateless{suffix}", end.first, 200, (Match(f.ZONE, 0), family),
-            (Call(t.WAY), Goto(end.verdict)),
+            (*end.wiped, Call(t.WAY), Goto(end.verdict)),
             "The port's groups are stateless: each packet is judged alone.",
         )  # fmt: skip
         yield _template(
@@ -159,11 +161,11 @@ def _tracked_ways(side: int, end: str, suffix: str, family: Match) -> Iterator[F
         name = f"{end}-{'reply' if reply else 'forward'}{suffix}"
         what = f"{'A reply' if reply else 'The way of the first packet'}: {'ingress' if ingress else 'egress'} rules"
         way = _way(suffix, ingress, 0)
-        yield _template(f"{name}", t.WAY, 100, match, (*_CLEAN, *way, Goto(t.MEMBERS)), f"{what}.")
+        yield _template(f"{name}", t.WAY, 100, match, (*way, Goto(t.MEMBERS)), f"{what}.")
         if not reply:
             yield _template(
                 f"{name}-error", t.WAY, 160, (_state(trk=True, inv=False, rpl=False, rel=True), *match[1:]),
-                (*_CLEAN, *_way(suffix, ingress, 1), Goto(t.MEMBERS)),
+                (*_way(suffix, ingress, 1), Goto(t.MEMBERS)),
                 f"An ICMP error that goes the way of the first packet: {'ingress' if ingress else 'egress'} rules; the "
                 "peer is the packet's, since Open vSwitch does not hand out the connection's addresses here.",
             )  # fmt: skip
@@ -171,14 +173,14 @@ def _tracked_ways(side: int, end: str, suffix: str, family: Match) -> Iterator[F
         sctp = (SetField(f.PROTO, f.PROTO_SCTP), Move(port, f.PORT))
         yield _template(
             f"{name}-sctp", t.WAY, 150, (*match, Match(f.IP_PROTO, f.PROTO_SCTP)),
-            (*_CLEAN, *_way(suffix, ingress, 0, ALONE), *sctp, Goto(t.MEMBERS)),
+            (*_way(suffix, ingress, 0, ALONE), *sctp, Goto(t.MEMBERS)),
             f"{what}; the ports are the packet's, since not every connection tracker knows SCTP's.",
         )  # fmt: skip
 
 
 def _packet_ways(side: int, end: str, suffix: str, family: Match) -> Iterator[FlowTemplate]:
     match = (Match(f.ZONE, 0), Match(f.SIDE, side), family)
-    way = (*_CLEAN, *_way(suffix, bool(side), 1, ALONE))
+    way = _way(suffix, bool(side), 1, ALONE)
     protocols: dict[str, tuple[int, tuple[Action, ...]]] = {
         "tcp": (f.PROTO_TCP, (Move(f.TCP_DST, f.PORT),)),
         "udp": (f.PROTO_UDP, (Move(f.UDP_DST, f.PORT),)),
@@ -199,7 +201,7 @@ def _packet_ways(side: int, end: str, suffix: str, family: Match) -> Iterator[Fl
         f"{end}-alone{suffix}", t.WAY, 250, match, (*way, Move(f.IP_PROTO, f.PROTO), Goto(t.MEMBERS)),
         "Any other protocol, judged alone.",
     )  # fmt: skip
-    later = (*_CLEAN, *_way(suffix, bool(side), 1, ALONE | LATER))
+    later = _way(suffix, bool(side), 1, ALONE | LATER)
     yield _template(
         f"{end}-fragment{suffix}", t.WAY, 350, (*match, Match(f.IP_FRAG, 3)),
         (*later, Move(f.IP_PROTO, f.PROTO), Goto(t.MEMBERS)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -58,11 +58,11 @@ class BundleResult:
     refusals: list[Refusal]
 
 
-PayloadMaker: TypeAlias = "Callable[[int, int], Buffer]"
-"""``(bundle_id, first_xid) -> bytes``: a run of complete OFPT_BUNDLE_ADD_MESSAGE messages, flags ORDERED | ATOMIC.
+PayloadMaker: TypeAlias = "Callable[[int, int], Iterable[Buffer]]"
+"""``(bundle_id, first_xid) -> parts``: runs of complete OFPT_BUNDLE_ADD_MESSAGE messages, flags ORDERED | ATOMIC.
 
-Message ``i`` carries ``first_xid + i``, in its own header and in that of the message inside. The buffer must not change
-until ``apply_bundle`` has returned.
+Some message carries ``first_xid + i`` for each ``i`` below the count, in its own header and in that of the message
+inside. Each part is sent while the next one is made; none must change until ``apply_bundle`` has returned.
 """
 
 
@@ -102,9 +102,10 @@ class SwitchPort(Protocol):
     def apply_bundle(self, make_payload: PayloadMaker, count: int, timeout: float = 60.0) -> BundleResult:
         """Apply ``count`` messages as one ordered, atomic bundle (OpenFlow 1.4, 6.8), and wait for a barrier.
 
-        A refusal is a result, not an exception. The switch names every message that it cannot read or execute; of those
-        that only fail when they are executed (a full table) it names the first. After SwitchDisconnected or
-        SwitchTimeout the bundle holds as a whole or not at all, and nobody knows which: read the tables back.
+        What making the payload raises is raised, and nothing has changed. A refusal is a result, not an exception. The
+        switch names every message that it cannot read or execute; of those that only fail when they are executed (a
+        full table) it names the first. After SwitchDisconnected or SwitchTimeout the bundle holds as a whole or not at
+        all, and nobody knows which: read the tables back.
         """
 
     def barrier(self, timeout: float = 10.0) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from os_ken.base.app_manager import AppManager, OSKenApp
@@ -185,7 +185,9 @@ class OvsnetApp(OSKenApp):  # type: ignore[misc]
         """See SwitchPort."""
         return self._transactions.apply_bundle(make_payload, count, timeout)
 
-    def send_bundle(self, bundle_id: int, first_xid: int, payload: Buffer, count: int, timeout: float) -> BundleResult:
+    def send_bundle(
+        self, bundle_id: int, first_xid: int, payload: Iterable[Buffer], count: int, timeout: float
+    ) -> BundleResult:
         """``apply_bundle`` for a payload made elsewhere, which took its numbers from ``Xids.BUNDLES`` itself."""
         return self._transactions.send_bundle(bundle_id, first_xid, payload, count, timeout)
 

@@ -6,20 +6,16 @@ the parent holds the other end, however that dies; the parent starts a new child
 
 from __future__ import annotations
 
-import argparse
-import concurrent.futures
 import contextlib
 import itertools
 import logging
 import os
-import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +23,7 @@ import msgspec
 
 from ovsnet.openflow import wire
 from ovsnet.openflow.api import ALL_TABLES, BundleResult, PayloadMaker, Refusal, Timing
+from ovsnet.openflow.channel import Channel
 from ovsnet.openflow.connection import parse_target
 from ovsnet.openflow.errors import SwitchDisconnected, SwitchError, SwitchTimeout
 from ovsnet.openflow.jobs import Jobs
@@ -35,73 +32,13 @@ from ovsnet.openflow.notices import Notice
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from ovsnet.openflow.app import OvsnetApp
-
 LOG = logging.getLogger(__name__)
 
 GRACE = 2.0
 """Seconds that the parent waits beyond a call's timeout, which the child keeps."""
-STUCK = 30
-"""Seconds without progress after which a child that takes no more bytes is killed."""
 RESTART_MIN, RESTART_MAX = 0.05, 2.0
 
-_FRAME = struct.Struct("!IQ")
 _KINDS = {kind.__name__: kind for kind in (SwitchError, SwitchDisconnected, SwitchTimeout)}
-
-
-class _Channel:
-    """Frames over one end of the socket pair; any thread writes, one reads."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._lock = threading.Lock()
-        sock.setblocking(True)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", STUCK, 0))
-
-    def write(self, head: list[Any], payload: Buffer = b"") -> None:
-        """Send a frame. Raises OSError when the other side is gone or takes nothing for STUCK seconds."""
-        view = memoryview(payload).cast("B")
-        packed = msgspec.msgpack.encode(head)
-        with self._lock:
-            self._sock.sendall(_FRAME.pack(len(packed), len(view)) + packed)
-            if view:
-                self._sock.sendall(view)
-
-    def read(self) -> tuple[list[Any], bytearray] | None:
-        """The next frame; ``None`` when the other side is gone."""
-        prefix = self._exactly(_FRAME.size)
-        if prefix is None:
-            return None
-        head_size, payload_size = _FRAME.unpack(prefix)
-        head, payload = self._exactly(head_size), self._exactly(payload_size)
-        if head is None or payload is None:
-            return None
-        return msgspec.msgpack.decode(head, type=list), payload
-
-    def _exactly(self, size: int) -> bytearray | None:
-        data = bytearray(size)
-        view, filled = memoryview(data), 0
-        with contextlib.suppress(OSError):
-            while filled < size:
-                received = self._sock.recv_into(view[filled:])
-                if not received:
-                    return None
-                filled += received
-            return data
-        return None
-
-    def hang_up(self) -> None:
-        """End the conversation; both readers wake up."""
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Close our end; for the reader, so that nobody reads from a descriptor that is another's by now."""
-        with self._lock:
-            self._sock.close()
-
-
-# ---- the parent ------------------------------------------------------------------------------------------------------
 
 
 class _Call:
@@ -126,7 +63,7 @@ class SwitchProcess:
         self._timing = timing or Timing()
         self._changed = threading.Condition()  # guards all that follows
         self._calls: dict[int, _Call] = {}
-        self._channel: _Channel | None = None
+        self._channel: Channel | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._connected = False
         self._generation = 0
@@ -191,8 +128,8 @@ class SwitchProcess:
     def apply_bundle(self, make_payload: PayloadMaker, count: int, timeout: float = 60.0) -> BundleResult:
         """See SwitchPort."""
         bundle_id, first_xid = self._bundle_ids.take(), self._bundle_xids.take(max(count, 1))
-        payload = make_payload(bundle_id, first_xid)
-        call = self._ask(timeout, "bundle", bundle_id, first_xid, count, timeout, payload=payload)
+        parts = make_payload(bundle_id, first_xid)
+        call = self._ask(timeout, "bundle", bundle_id, first_xid, count, timeout, parts=parts)
         committed, refusals = call.value
         return BundleResult(committed, [Refusal(*fields) for fields in refusals])
 
@@ -249,7 +186,7 @@ class SwitchProcess:
         self._thread.join()
         self._jobs.stop()
 
-    def _ask(self, timeout: float, what: str, *arguments: Any, payload: Buffer = b"") -> _Call:
+    def _ask(self, timeout: float, what: str, *arguments: Any, parts: Iterable[Buffer] | None = None) -> _Call:
         call, number = _Call(), next(self._ids)
         with self._changed:
             channel, child = self._channel, self._child
@@ -258,7 +195,9 @@ class SwitchProcess:
             self._calls[number] = call
         try:
             try:
-                channel.write([what, number, *arguments], payload)
+                channel.write([what, number, *arguments])
+                if parts is not None:
+                    _write_parts(channel, number, parts)
             except OSError as error:
                 child.kill()  # a frame may be half sent: only a new child can go on
                 raise SwitchError(f"{self.target}: its process takes no requests: {error.strerror or error}") from None
@@ -288,7 +227,7 @@ class SwitchProcess:
     def _one_child(self) -> str:
         """One child from start to end; returns how it ended."""
         ours, theirs = socket.socketpair()
-        channel = _Channel(ours)
+        channel = Channel(ours)
         try:
             with theirs:
                 child = _spawn(theirs, self.target, self._timing)
@@ -358,7 +297,18 @@ class SwitchProcess:
                     self._post(callback, reason)
 
 
-def _want_notices(channel: _Channel) -> None:
+def _write_parts(channel: Channel, number: int, parts: Iterable[Buffer]) -> None:
+    """Send the parts of a request's payload, each while the next one is made, and say how it ends."""
+    whole = False
+    try:
+        for part in parts:
+            channel.write(["part", number, None], part)
+        whole = True
+    finally:
+        channel.write(["part", number, whole])
+
+
+def _want_notices(channel: Channel) -> None:
     with contextlib.suppress(OSError):  # the child is gone; the next one is asked when it starts
         channel.write(["notices", 0])
 
@@ -369,94 +319,10 @@ def _spawn(theirs: socket.socket, target: str, timing: Timing) -> subprocess.Pop
     fd = theirs.fileno()
     return subprocess.Popen(
         [
-            *(sys.executable, "-P", "-m", "ovsnet.openflow.process"),
+            *(sys.executable, "-P", "-m", "ovsnet.openflow.child"),
             *("--fd", str(fd), "--target", target, "--timing", msgspec.json.encode(timing).decode()),
         ],
         pass_fds=[fd],
         stdin=subprocess.DEVNULL,
         env=env,
     )
-
-
-# ---- the child -------------------------------------------------------------------------------------------------------
-
-
-def _answer(
-    app: OvsnetApp, channel: _Channel, what: str, arguments: list[Any], payload: bytearray
-) -> tuple[Any, bytes]:
-    """Do what the parent asks; the value and the bytes to answer with."""
-    if what == "bundle":
-        bundle_id, first_xid, count, timeout = arguments
-        result = app.send_bundle(bundle_id, first_xid, payload, count, timeout)
-        return [result.committed, [[r.index, r.type, r.code, r.data] for r in result.refusals]], b""
-    if what == "dump":
-        return None, b"".join(app.dump_flows(*arguments))
-    if what == "counters":
-        return app.counters(), b""
-    if what == "multipart":
-        return app.multipart(*arguments), b""
-    if what == "order":
-        app.order(*arguments)
-    if what == "notices":
-        app.on_notice(lambda notice: _tell(channel, "notice", notice))
-    if what == "barrier":
-        app.barrier(*arguments)
-    elif what == "flush":
-        app.flush_zones(*arguments)
-    elif what == "enforced":
-        app.enforced(*arguments)
-    return None, b""
-
-
-def _handle(app: OvsnetApp, channel: _Channel, head: list[Any], payload: bytearray) -> None:
-    what, number, *arguments = head
-    try:
-        value, data = _answer(app, channel, what, arguments, payload)
-        reply = ["done", number, value]
-    except SwitchError as error:
-        reply, data = ["failed", number, type(error).__name__, str(error)], b""
-    except Exception as error:  # the parent waits for an answer to each request, so it gets one
-        LOG.exception("%s failed", what)
-        reply, data = ["failed", number, SwitchError.__name__, f"{what}: {error!r}"], b""
-    with contextlib.suppress(OSError):  # the parent is gone, and the main thread ends us
-        channel.write(reply, data)
-
-
-def _tell(channel: _Channel, *head: Any) -> None:
-    with contextlib.suppress(OSError):  # the parent is gone, and reading tells us
-        channel.write(list(head))
-
-
-def serve(channel: _Channel, target: str, timing: Timing) -> None:
-    """Run the app for ``target`` and answer the parent until it is gone."""
-    from ovsnet.openflow.app import start_app
-
-    app = start_app(target, timing=timing)
-
-    app.on_trouble(lambda reason: _tell(channel, "trouble", reason))
-    app.on_connect(lambda _generation: _tell(channel, "up"))
-    app.on_disconnect(lambda reason: _tell(channel, "down", reason))
-    with concurrent.futures.ThreadPoolExecutor(4, "request") as pool:
-        while (frame := channel.read()) is not None:
-            if frame[0][0] == "notices":  # at once, so that they come to whoever asks for a barrier after it
-                _handle(app, channel, *frame)
-            else:
-                pool.submit(_handle, app, channel, *frame)
-        # Whatever still runs here serves a parent that is gone; the switch discards an open bundle with its connection.
-        os._exit(0)
-
-
-def main(argv: list[str] | None = None) -> None:
-    """The child's entry point; not for users."""
-    parser = argparse.ArgumentParser(prog="ovsnet.openflow.process")
-    parser.add_argument("--fd", type=int, required=True)
-    parser.add_argument("--target", required=True)
-    parser.add_argument("--timing", required=True)
-    options = parser.parse_args(argv)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; its end is ours
-    sock = socket.socket(fileno=options.fd)
-    serve(_Channel(sock), options.target, msgspec.json.decode(options.timing, type=Timing))
-
-
-if __name__ == "__main__":
-    main()

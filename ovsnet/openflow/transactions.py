@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ovsnet.openflow import wire
@@ -158,8 +158,10 @@ class Transactions:
         bundle_id, first_xid = self._bundle_ids.take(), self._bundle_xids.take(max(count, 1))
         return self.send_bundle(bundle_id, first_xid, make_payload(bundle_id, first_xid), count, timeout)
 
-    def send_bundle(self, bundle_id: int, first_xid: int, payload: Buffer, count: int, timeout: float) -> BundleResult:
-        """The same for a payload that is made, its numbers taken from the bundles' range by the caller."""
+    def send_bundle(
+        self, bundle_id: int, first_xid: int, payload: Iterable[Buffer], count: int, timeout: float
+    ) -> BundleResult:
+        """The same for a payload of which the caller has taken the numbers, from the bundles' range."""
         deadline = time.monotonic() + timeout
         if not self._bundle_turn.acquire(timeout=timeout):
             raise SwitchTimeout("another bundle is still under way")
@@ -171,7 +173,7 @@ class Transactions:
             self._bundle = None
             self._bundle_turn.release()
 
-    def _transact(self, bundle: _Bundle, bundle_id: int, payload: Buffer, deadline: float) -> BundleResult:
+    def _transact(self, bundle: _Bundle, bundle_id: int, payload: Iterable[Buffer], deadline: float) -> BundleResult:
         # The switch commits what it accepted even if it refused other messages of the bundle when they were added, so
         # the commit waits for the answer to CLOSE: by then every such refusal has come.
         session = self._session()
@@ -179,7 +181,14 @@ class Transactions:
         with _Waits(self, opening, closing, commit, barrier) as waiters:
             opened, closed, committed, done = waiters
             self._send(session, wire.bundle_control(opening, bundle_id, wire.BUNDLE_OPEN))
-            self._send(session, payload)
+            try:
+                for part in payload:
+                    self._send(session, part)
+            except SwitchDisconnected:
+                raise
+            except Exception:  # what has made it so far
+                self._discard(session, bundle_id, deadline)
+                raise
             self._send(session, wire.bundle_control(closing, bundle_id, wire.BUNDLE_CLOSE))
             try:
                 closed.wait(deadline, "a bundle")

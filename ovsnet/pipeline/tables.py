@@ -212,13 +212,10 @@ WAY = Table(
     "groups are each looked at alone.",
     features=("security_groups",),
     reads=(f.CT_STATE, f.SIDE, f.ZONE, f.ETH_TYPE, f.IP_PROTO, f.IP_FRAG),
-    writes=(
-        f.WAY, f.VERDICT, f.RULE, *f.GROUPS, *f.SETS, f.PORT, f.ICMP_KIND, f.ICMP_DETAIL, f.PROTO, f.REMOTE[3],
-        f.REMOTE6,
-    ),
+    writes=(f.WAY, f.PORT, f.ICMP_KIND, f.ICMP_DETAIL, f.PROTO, f.REMOTE[3], f.REMOTE6),
     next=("members",),
     missed="It is neither IPv4 nor IPv6.",
-)  # fmt: skip
+)
 MEMBERS = Table(
     82,
     "members",

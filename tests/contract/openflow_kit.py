@@ -8,12 +8,13 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from os_ken.ofproto import ofproto_parser, ofproto_protocol
 
 from ovsnet.lab.ovs import OvsInstance
+from ovsnet.openflow import PayloadMaker
 
 DESC = ofproto_protocol.ProtocolDesc(5)
 OFP, PARSER = DESC.ofproto, DESC.ofproto_parser
@@ -55,16 +56,19 @@ def wire_of(message: ofproto_parser.MsgBase) -> bytes:
     return bytes(message.buf)
 
 
-def payload(messages: list[bytes]) -> Callable[[int, int], bytes]:
+def payload(messages: list[bytes]) -> PayloadMaker:
     """What ``apply_bundle`` asks for: each message wrapped as a bundle's, both headers with the same xid."""
 
-    def make(bundle_id: int, first_xid: int) -> bytes:
+    def make(bundle_id: int, first_xid: int) -> Iterator[bytes]:
         out = bytearray()
         for index, inner in enumerate(messages):
             xid = struct.pack("!I", first_xid + index)
             out += struct.pack("!BBH", 5, OFP.OFPT_BUNDLE_ADD_MESSAGE, 16 + len(inner)) + xid
             out += struct.pack("!I2xH", bundle_id, 3) + inner[:4] + xid + inner[8:]
-        return bytes(out)
+            if len(out) > 100_000:
+                yield bytes(out)
+                out.clear()
+        yield bytes(out)
 
     return make
 

@@ -117,6 +117,19 @@ def test_the_connection_lives_while_the_parent_is_busy(port: SwitchProcess) -> N
     assert after["connects"] == 1
 
 
+def test_a_bundle_that_is_given_up_while_it_is_made_changes_nothing(port: SwitchProcess) -> None:
+    def broken(bundle_id: int, first_xid: int) -> Iterator[bytes]:
+        yield from map(bytes, payload(flows(5000))(bundle_id, first_xid))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        port.apply_bundle(broken, 5001)
+    port.barrier()
+    assert not list(parse_flow_stats(port.dump_flows()))
+    assert port.apply_bundle(payload(flows(7)), 7).committed
+    assert port.generation == 1, "the connection is the same"
+
+
 @pytest.mark.alone
 def test_a_frozen_parent_costs_no_connection(switch: OvsInstance) -> None:
     """The parent's interpreter does not run at all for a while; its child's connection must not notice."""
@@ -222,10 +235,11 @@ def test_the_child_imports_no_web_model_or_bus_code_and_the_parent_no_os_ken() -
         return set(run.stdout.split())
 
     heavy = {"litestar", "uvicorn", "sqlalchemy", "nats", "grpc", "numpy", "pydantic", "yaml"}
-    child = loaded("ovsnet.openflow.process, ovsnet.openflow.app")
+    child = loaded("ovsnet.openflow.child, ovsnet.openflow.app")
     assert not child & heavy
     assert "os_ken" in child
     assert not loaded("ovsnet.openflow.process") & (heavy | {"os_ken"})
+    assert "os_ken" not in loaded("ovsnet.agent.agent, ovsnet.agent.api"), "it takes longer than all else at a start"
     run = subprocess.run(
         [sys.executable, "-c", "import sys, ovsnet.openflow.app; print('ovsnet.model' in sys.modules)"],
         capture_output=True, text=True, check=True,

@@ -9,11 +9,14 @@ from typing import NamedTuple
 
 from ovsnet.lab.ovs import OvsError
 from ovsnet.model.types import Model
+from ovsnet.pipeline.tables import TABLES
 from tests.mutation.mutants import Flow, Mutant, mutants, read_flows
 from tests.property.compiled import Installer
 from tests.property.harness import Cloud
 
 HOST = "hv1"
+FILTERS = frozenset(table.id for table in TABLES if table.features == ("security_groups",))
+"""The tables that filters alone use."""
 ATTEMPTS = 10
 """Mutants tried of one group before the group counts as hidden."""
 

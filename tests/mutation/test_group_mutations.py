@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from ovsnet.model.types import Host, Model, Network, Port, Remote, Rule, SecurityGroup, Subnet, Vpc
-from tests.mutation.bench import Bench, Hidden, judge
+from ovsnet.pipeline.tables import CLASSIFY, DELIVER
+from tests.mutation.bench import FILTERS, Bench, Hidden, judge
 from tests.mutation.mutants import Mutant
 from tests.property import packets as p
 from tests.property.compiled import Installer
@@ -29,10 +30,11 @@ DPORTS = {
     p.SCTP: (80, 82),
     47: (0,),
 }
-KINDS = ("deleted", "wider mask", "wrong value", "priority")
+KINDS = ("deleted", "wider mask", "wrong value", "left out", "permitted", "priority")
 SAMPLE = 3
 """So many ways of each kind are tried, but in the slow test."""
-TABLES = frozenset({0, 32, 34, 36, 50, 52, 54, 56, 80, 82, 84, 86})
+CONCERNED = FILTERS | {CLASSIFY.id, DELIVER.id}
+"""Tables in which ports' filters are chosen, and those of filters alone."""
 CHUNK = 400
 
 RULES = {
@@ -103,7 +105,7 @@ def _port(number: int, group: str) -> Port:
 HIDDEN = (
     Hidden(KINDS, r"controller\(", "nobody takes the copies for the agent here"),
     Hidden(KINDS, r"\[32: 300,icmp6,icmp_type=13[4-7]", "these messages go past the table, or are refused before it"),
-    Hidden(("priority",), r"\[(0|50): ", "a port has one flow in these tables, whatever its priority"),
+    Hidden(("priority",), r"\[(0|50|78): ", "a port has one flow in these tables, whatever its priority"),
     Hidden(("priority",), r"\[(34|54): ", "what is invalid goes no way in the judge either"),
     Hidden(
         ("wrong value",),
@@ -119,6 +121,8 @@ TOLD = {
     "wider mask": r"^(ct_tp_dst|reg1[0-5])=",
     "wrong value": r"->NXM_NX_REG(1\[\]|2\[|3\[16)|^ct\(",
     "deleted": "",
+    "left out": "",
+    "permitted": "",
     "priority": "",
 }
 """Of each kind what the changed word must hold: addresses and ports; policies, banks, zones and verdicts."""
@@ -127,7 +131,7 @@ TOLD = {
 def concerns(mutant: Mutant) -> bool:
     """Whether it is about a filter, in a way that the frames can show."""
     flow = mutant.flow
-    if flow.table not in TABLES or (flow.table == 50 and "goto_table:52" not in flow.actions):
+    if flow.table not in CONCERNED or (flow.table == DELIVER.id and "goto_table:52" not in flow.actions):
         return False
     return (
         mutant.kind in TOLD
