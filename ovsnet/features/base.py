@@ -60,7 +60,7 @@ class Endpoint(NamedTuple):
     @property
     def v6_all(self) -> tuple[int, ...]:
         """The declared IPv6 addresses and the link-local one; none for a port without IPv6."""
-        return (*self.v6, self.link_local) if self.link_local not in self.v6 else self.v6
+        return self.v6 if not self.v6 or self.link_local in self.v6 else (*self.v6, self.link_local)
 
 
 PortRows = Callable[[Endpoint, Facts], Iterable[Row]]

@@ -30,8 +30,8 @@ from ovsnet.lab.headers import (
     UNSPECIFIED,
     Address,
     Parsed,
+    addresses_of,
     is_group,
-    link_local,
     parse,
 )
 from ovsnet.lab.segments import Segment, read
@@ -399,8 +399,7 @@ def _nic(model: Model, vpc_name: str, port_name: str, port: Port) -> _Nic:
     vni = model.vpcs[vpc_name].networks[port.network].vni
     if port.mac is None or vni is None or port.host is None:
         raise ValueError(f"{name}: the MAC or the network's VNI is not assigned")
-    local = link_local(port.mac)
-    addresses = frozenset(ip_address(ip) for ip in assigned(port.ips, name)) | {local}
+    addresses = addresses_of(assigned(port.ips, name), port.mac)
     grants = [(port.mac, ip_network(address)) for address in sorted(addresses, key=str)]
     grants += [(allowed.mac or port.mac, ip_network(allowed.ip)) for allowed in port.allowed_addresses]
     places = [_Place(port.host, model.hosts[port.host].vtep, name)]
@@ -434,7 +433,7 @@ def _neighbour(model: Model, vpc_name: str, name: str, endpoint: RemoteEndpoint)
         segment=(vpc_name, endpoint.network),
         secure=False,
         groups=None,
-        addresses=frozenset(ip_address(ip) for ip in endpoint.ips) | {link_local(endpoint.mac)},
+        addresses=addresses_of(endpoint.ips, endpoint.mac),
         grants=(),
     )
 

@@ -8,13 +8,13 @@ that opened its connection, against the direction in which that one went; with s
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Literal
 
 from ovsnet.lab.connections import Connections, Role
-from ovsnet.lab.headers import Address, link_local
+from ovsnet.lab.headers import Address, addresses_of
 from ovsnet.lab.segments import SCTP, Segment
 from ovsnet.model.types import Model, Port, Remote, RemoteEndpoint, Rule, SecurityGroup, Vpc
 
@@ -63,9 +63,9 @@ class Filter:
                 if port.hosts:  # nobody is at the addresses of a port that has no host
                     self._join((vpc_name, port.network), groups_of(port) or (), _member_addresses(port))
             for endpoint in (endpoints or {}).get(vpc_name, {}).values():
-                self._join((vpc_name, endpoint.network), endpoint.groups, _addresses(endpoint.ips, endpoint.mac))
+                self._join((vpc_name, endpoint.network), endpoint.groups, addresses_of(endpoint.ips, endpoint.mac))
 
-    def _join(self, where: Where, groups: tuple[str, ...], addresses: Iterator[Address]) -> None:
+    def _join(self, where: Where, groups: tuple[str, ...], addresses: Iterable[Address]) -> None:
         members = self._members.setdefault(where, defaultdict(set))
         for address in addresses:
             members[address].update(groups)
@@ -160,16 +160,9 @@ def _group(vpc: Vpc, name: str) -> SecurityGroup:
     return vpc.security_groups[name] if name in vpc.security_groups or name != _DEFAULT else _BUILT_IN
 
 
-def _addresses(ips: tuple[str, ...], mac: str) -> Iterator[Address]:
-    """The addresses of a member, the link-local one with those of IPv6."""
-    yield from map(ip_address, ips)
-    if any(":" in ip for ip in ips):
-        yield link_local(mac)
-
-
 def _member_addresses(port: Port) -> Iterator[Address]:
     if port.mac is not None:
-        yield from _addresses(port.ips or (), port.mac)
+        yield from addresses_of(port.ips or (), port.mac)
     for allowed in port.allowed_addresses:
         network = ip_network(allowed.ip)
         if network.num_addresses == 1:

@@ -5,8 +5,9 @@ Sources: RFC 826 (ARP), RFC 4291 (EUI-64), RFC 4861 (ND), RFC 6946 (atomic fragm
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 Address = IPv4Address | IPv6Address
 
@@ -24,6 +25,12 @@ def link_local(mac: str) -> IPv6Address:
     """The link-local address of a MAC: modified EUI-64 below fe80::/64 (RFC 4291, appendix A)."""
     octets = bytes.fromhex(mac.replace(":", ""))
     return IPv6Address(b"\xfe\x80" + bytes(6) + bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:])
+
+
+def addresses_of(ips: Iterable[str], mac: str) -> frozenset[Address]:
+    """The addresses of a port: the declared ones, and the link-local one if there is IPv6 among them."""
+    declared = frozenset(map(ip_address, ips))
+    return declared | {link_local(mac)} if any(ip.version == 6 for ip in declared) else declared
 
 
 @dataclass(frozen=True)

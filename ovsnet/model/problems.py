@@ -241,8 +241,8 @@ _KINDS = (
     ProblemKind(
         "unusable-subnet",
         "A range that ports cannot have addresses from",
-        "Multicast, loopback, link-local, unspecified and IPv4-mapped ranges are not for ports. Link-local IPv6 "
-        "addresses come by themselves, from the MAC.",
+        "Multicast, loopback, link-local, unspecified and IPv4-mapped ranges are not for ports. A port "
+        "with IPv6 has its link-local address by itself, from the MAC.",
         "Give a private or global unicast range.",
         ("subnet",),
     ),
@@ -293,7 +293,7 @@ _KINDS = (
         "invalid-address",
         "Not a usable IP address",
         "Ports have unicast addresses. Multicast, loopback, link-local, unspecified, broadcast and IPv4-mapped "
-        "addresses are refused; link-local IPv6 addresses come by themselves, from the MAC.",
+        "addresses are refused; a port with IPv6 has its link-local address by itself, from the MAC.",
         "Give a unicast IPv4 or IPv6 address{detail}.",
         ("port", "allowed_address", "state"),
     ),

@@ -108,7 +108,8 @@ AddressGroup = tuple[str, ...]
 class Port(Labelled, frozen=True, kw_only=True):
     """A virtual NIC.
 
-    ``ips``: left out (``None``) means that one address of each subnet is assigned; an empty list means none.
+    ``ips``: left out (``None``) means that one address of each subnet is assigned; an empty list means none. A port
+    with an IPv6 address has the link-local one of its MAC too (modified EUI-64).
     ``host``: ``None`` is unplaced, delivered to nobody. ``id``: the UUID that is the interface's ``iface-id``.
     ``epoch`` counts the port's placements: of two that disagree the higher one holds. ``moving_to``: the host that it
     is about to move to, which gets a copy of what is sent to it. ``workload``: the machine whose NIC it is.
