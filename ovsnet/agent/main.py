@@ -204,7 +204,7 @@ def _serve(agent: Agent, listeners: Sequence[Listener]) -> None:
 
     notify_ready()
     for listener in listeners:
-        log.info("serving the API on %s", listener.socket.getsockname())
+        log.info("serving the API on %s", listener.place)
     serve(create_app(agent), listeners, on_stop=agent.events.close)
 
 

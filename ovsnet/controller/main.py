@@ -119,7 +119,7 @@ def _serve(service: Service, stack: contextlib.ExitStack, options: argparse.Name
     app = create_app(service, None if options.tokens is None else TokenFile(options.tokens))
     notify_ready()
     for listener in listeners:
-        log.info("serving the API on %s", listener.socket.getsockname())
+        log.info("serving the API on %s", listener.place)
     serve(app, listeners, on_stop=service.events.close)
 
 

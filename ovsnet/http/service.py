@@ -35,9 +35,10 @@ class Tls:
 
 @dataclass(frozen=True)
 class Listener:
-    """A listening socket, and how it is secured."""
+    """A listening socket, what it is known by, and how it is secured."""
 
     socket: socket.socket
+    place: str
     tls: Tls | None = None
 
 
@@ -95,23 +96,28 @@ def pid_file(run_dir: Path, name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unix_listener(path: Path) -> Iterator[Listener]:
-    """A listening unix socket at ``path``, open to its owner and group; a stale one is replaced. Raises UserError."""
+    """A listening unix socket at ``path``, open to its owner and group; a stale one is replaced. Raises UserError.
+
+    It is bound under another name and renamed once it listens: nobody finds one that refuses.
+    """
     if len(os.fsencode(path)) > MAX_SOCKET_PATH:
         raise UserError(
             f"{path} is longer than {MAX_SOCKET_PATH} bytes, too long for a socket. Give a shorter --run-dir"
         )
-    path.unlink(missing_ok=True)
+    unready = path.with_name("~" + path.name[1:])
+    unready.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         before = os.umask(0o777 & ~SOCKET_MODE)
         try:
-            listener.bind(os.fspath(path))
+            listener.bind(os.fspath(unready))
         except OSError as exc:
             raise UserError(f"cannot listen on {path}: {exc.strerror}. Give another --run-dir") from None
         finally:
             os.umask(before)
         listener.listen(128)
         listener.setblocking(False)
-        yield Listener(listener)
+        unready.replace(path)
+        yield Listener(listener, str(path))
         path.unlink(missing_ok=True)
 
 
@@ -132,7 +138,8 @@ def tcp_listener(text: str, tls: Tls) -> Iterator[Listener]:
             raise UserError(f"cannot listen on {text}: {exc.strerror}. Give another address with --listen") from None
         listener.listen(1024)
         listener.setblocking(False)
-        yield Listener(listener, tls)
+        address, port = listener.getsockname()[:2]
+        yield Listener(listener, f"[{address}]:{port}" if ":" in address else f"{address}:{port}", tls)
 
 
 def parse_listen(text: str) -> tuple[str, int]:
