@@ -140,12 +140,13 @@ class FakeHost:
 
     def change(self, operations: Iterable[Operation]) -> Future[None]:
         change = self.view.check(operations)
+        if self.disk_full:  # before anybody can report that it has it
+            self.unsaved |= change.states.keys()
         self.view.commit(change)
         self.fresh += bool(change.operations)
         self.stale += not change.operations
         stored: Future[None] = Future()
         if self.disk_full:
-            self.unsaved |= change.states.keys()
             stored.set_exception(OSError(28, "No space left on device"))
         else:
             stored.set_result(None)
