@@ -233,7 +233,7 @@ def test_what_is_not_on_disk_is_not_acknowledged(scene: Scene) -> None:
     scene.hosts["hv1"].disk_full = True
     scene.publisher.publish(scene.truth.create("red"))
     until(scene.agreed)
-    until(lambda: "red" in scene.truth.told["hv1"].vpcs)
+    until(lambda: "hv1" in scene.truth.told and "red" in scene.truth.told["hv1"].vpcs)
     assert scene.truth.told["hv1"].vpcs["red"].enforced is None
 
 
