@@ -206,6 +206,7 @@ def test_a_faulty_line(kind: str) -> None:
 def test_a_message_in_a_later_version_is_ignored_and_shown(scene: Scene) -> None:
     scene.publisher.publish(scene.truth.create("red"))
     until(scene.agreed)
+    until(lambda: "hv1" in scene.truth.told)
     odd = Bus(BusOptions((scene.server.url,), "odd")).start()
     scene.stack.callback(odd.close)
     until(lambda: odd.connected)
