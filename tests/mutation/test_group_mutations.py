@@ -33,6 +33,8 @@ DPORTS = {
 KINDS = ("deleted", "wider mask", "wrong value", "left out", "permitted", "priority")
 SAMPLE = 3
 """So many ways of each kind are tried, but in the slow test."""
+LEAST = {"permitted": 5}
+"""So many ways of a kind must be found, six of the others: only so many flows of filters drop what frames here show."""
 CONCERNED = FILTERS | {CLASSIFY.id, DELIVER.id}
 """Tables in which ports' filters are chosen, and those of filters alone."""
 CHUNK = 400
@@ -181,4 +183,4 @@ def test_wrong_flows_show(bench: Bench, kind: str) -> None:
 def test_every_wrong_flow_shows(bench: Bench, kind: str) -> None:
     shown, hiding = judge([bench], kind)
     assert not hiding, "\n".join(map(str, hiding))
-    assert len(shown) >= 5, f"only {len(shown)} ways: the enumeration misses flows"
+    assert len(shown) >= LEAST.get(kind, 6), f"only {len(shown)} ways: the enumeration misses flows"
