@@ -84,14 +84,14 @@ def scale_table() -> str:
 
 def main() -> int:
     """Write the pages, or compare; returns the exit code."""
-    stale = [path for path, text in pages().items() if not path.exists() or path.read_text() != text]
+    stale = {path: text for path, text in pages().items() if not path.exists() or path.read_text() != text}
     if "--check" in sys.argv:
         for path in stale:
             sys.stderr.write(f"{path.relative_to(ROOT)} is stale: run `make docs`.\n")
         return 1 if stale else 0
-    for path in stale:
+    for path, text in stale.items():
         path.parent.mkdir(exist_ok=True)
-        path.write_text(pages()[path])
+        path.write_text(text)
     return 0
 
 

@@ -326,14 +326,12 @@ def _affected(before: Scene, scene: Scene, touched: Touched) -> tuple[set[str], 
         vpcs |= held
         whole |= held
         whole |= old.facts.down ^ new.facts.down
-        ids = _differing(old.facts.ofports, new.facts.ofports)
-        ports.update(named for iface_id in ids if (named := scene.port_of(iface_id)) is not None)
         if old.fault != new.fault:
             whole |= before.local.keys() | scene.local.keys()
-    if before.switch is not scene.switch:
-        ids = _differing(before.switch.interfaces, scene.switch.interfaces)
-        ids += _differing(before.switch.zones.zones, scene.switch.zones.zones)
-        ports.update(named for iface_id in ids if (named := scene.port_of(iface_id)) is not None)
+    ids = _differing(old.facts.ofports, new.facts.ofports)
+    ids += _differing(before.switch.interfaces, scene.switch.interfaces)
+    ids += _differing(before.switch.zones.zones, scene.switch.zones.zones)
+    ports.update(named for iface_id in ids if (named := scene.port_of(iface_id)) is not None)
     ports.update(_differing(before.pending, scene.pending))
     ports.update(named for named in scene.pending if named[0] in vpcs)
     for vpc in whole:
