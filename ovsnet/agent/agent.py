@@ -403,7 +403,7 @@ class Agent:
         """Bring the switch's configuration to what it should be; what hinders that is the agent's ``fault``."""
         try:
             self.ovsdb.ensure_bridge(self.config.datapath)
-            self.ovsdb.ensure_tunnel(self.config.vtep)
+            self.ovsdb.ensure_tunnel(self.config.vtep, self.config.encapsulation)
             if self.config.datapath == "system":
                 self.ovsdb.arm_restore_wait()
         except UserError as exc:

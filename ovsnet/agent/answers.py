@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ovsnet.model.types import Port
+from ovsnet.model.types import Encapsulation, Port
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +123,7 @@ class HostAnswer(Answer, frozen=True, kw_only=True):
 
     host: str
     vtep: str
+    encapsulation: Encapsulation
     version: str
     protocols: tuple[int, ...]
     capabilities: tuple[str, ...]

@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from ovsnet.agent.client import AgentClient
+from ovsnet.errors import UserError
 from ovsnet.model import Model, VpcState, states_for_host, vpc_states
+from ovsnet.model.types import Encapsulation
 
 T = TypeVar("T")
 Held = Mapping[str, Mapping[str, VpcState]]
@@ -29,13 +31,25 @@ class Delivery:
     revisions: Mapping[str, int]
 
 
-def gather(sockets: Mapping[str, Path], *, timeout: float = TIMEOUT) -> dict[str, dict[str, VpcState]]:
-    """What every agent holds; ``sockets`` by host. Raises AgentUnreachable."""
+def gather(
+    sockets: Mapping[str, Path], encapsulation: Encapsulation, *, timeout: float = TIMEOUT
+) -> dict[str, dict[str, VpcState]]:
+    """What every agent holds; ``sockets`` by host.
 
-    def look(client: AgentClient) -> dict[str, VpcState]:
-        return {name: client.vpc(name) for name in client.vpcs()}
+    Raises AgentUnreachable, and UserError for one whose tunnels are not of the model's ``encapsulation``.
+    """
 
-    return _everywhere(sockets, lambda _host, client: look(client), timeout)
+    def look(host: str, client: AgentClient) -> dict[str, VpcState]:
+        said = client.host()
+        speaks = said.get("encapsulation", "vxlan")
+        if speaks != encapsulation:
+            raise UserError(
+                f"host {host} speaks {speaks}, and the model's underlay is {encapsulation}: start its agent with "
+                f"--encapsulation {encapsulation}, or declare underlay: {{encapsulation: {speaks}}}"
+            )
+        return {name: client.vpc(name) for name in said["vpcs"]}
+
+    return _everywhere(sockets, look, timeout)
 
 
 def prepare(model: Model, held: Held, *, everything: bool = False) -> Delivery:

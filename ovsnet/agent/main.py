@@ -10,10 +10,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from ovsnet._version import VERSION
 from ovsnet.agent.config import AUDIT_EVERY, BOOT_ID_FILE, Config
@@ -31,6 +31,7 @@ from ovsnet.http.service import (
 )
 from ovsnet.model.checks import NAME
 from ovsnet.model.numbers import ip_int, ip_text
+from ovsnet.model.types import Encapsulation
 from ovsnet.openflow.process import SwitchProcess
 from ovsnet.ovsdb.target import unix_directory
 
@@ -73,20 +74,19 @@ def _parser() -> argparse.ArgumentParser:
         "--datapath", choices=["system", "netdev"], default="system", help="kernel or user space (default: %(default)s)"
     )
     add(
+        "--encapsulation",
+        choices=get_args(Encapsulation),
+        default="vxlan",
+        help="of the tunnels, the same on all hosts (default: %(default)s)",
+    )
+    add(
         "--run-dir",
         type=Path,
         default=Path("/run/ovsnet"),
         help="for the socket and the pid file (default: %(default)s)",
     )
     add("--state-dir", type=Path, default=Path("/var/lib/ovsnet"), help="what was told, kept (default: %(default)s)")
-    add(
-        "--listen",
-        metavar="ADDRESS:PORT",
-        help="serve the API by TLS there too, to callers with a certificate (default: only on the socket)",
-    )
-    add("--tls-cert", type=Path, metavar="PEM", help="this host's certificate, for --listen")
-    add("--tls-key", type=Path, metavar="PEM", help="the certificate's key")
-    add("--tls-ca", type=Path, metavar="PEM", help="the authority of those who may call")
+    _add_service(add)
     add(
         "--audit-interval",
         type=float,
@@ -106,6 +106,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--log-json", action="store_true", help="log one JSON object a line")
     add("--version", action="version", version=f"ovsnet-agent {VERSION}")
     return parser
+
+
+def _add_service(add: Callable[..., object]) -> None:
+    """The options that let others than this host call."""
+    add(
+        "--listen",
+        metavar="ADDRESS:PORT",
+        help="serve the API by TLS there too, to callers with a certificate (default: only on the socket)",
+    )
+    add("--tls-cert", type=Path, metavar="PEM", help="this host's certificate, for --listen")
+    add("--tls-key", type=Path, metavar="PEM", help="the certificate's key")
+    add("--tls-ca", type=Path, metavar="PEM", help="the authority of those who may call")
 
 
 def config_of(options: argparse.Namespace) -> Config:
@@ -134,6 +146,7 @@ def config_of(options: argparse.Namespace) -> Config:
         state_dir=options.state_dir,
         bridge=options.bridge,
         datapath=options.datapath,
+        encapsulation=options.encapsulation,
         audit_every=options.audit_interval,
         boot_id_file=options.boot_id_file,
         boot_policy=options.boot_policy,

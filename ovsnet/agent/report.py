@@ -35,6 +35,7 @@ def host(agent: Agent) -> answers.HostAnswer:
     return answers.HostAnswer(
         host=config.host,
         vtep=config.vtep,
+        encapsulation=config.encapsulation,
         version=VERSION,
         protocols=(PROTOCOL,),
         capabilities=(*CAPABILITIES, *(("nd-responder",) if switch.nd_responder else ())),

@@ -134,7 +134,7 @@ def _prepare(
     reached = sockets(lab, socket, assigned.name)
     with progress_bar() as show:
         show("agents asked", 0, len(reached))
-        held = gather(reached)
+        held = gather(reached, assigned.underlay.encapsulation)
         show("agents asked", len(reached), len(reached))
     return reached, prepare(assigned, held)
 

@@ -103,7 +103,9 @@ def deliver(model: Model, topology: Topology, progress: Progress) -> dict[str, i
     sockets = {name: socket_of(host) for name, host in topology.hosts.items()}
     progress("telling", 0, len(sockets))
     try:
-        delivery = delivering.prepare(model, delivering.gather(sockets, timeout=_ANSWER), everything=True)
+        delivery = delivering.prepare(
+            model, delivering.gather(sockets, model.underlay.encapsulation, timeout=_ANSWER), everything=True
+        )
         delivering.tell(sockets, delivery, adopt=True, timeout=_ANSWER)
     except (AgentError, AgentUnreachable) as error:
         raise LabError(str(error)) from error

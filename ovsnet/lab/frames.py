@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 TEST_PORT = 20310
 _MAGIC = b"ovsnet:"
 _UDP, _ICMPV6 = 17, 58
+_TUNNELS = {struct.pack("!H", 4789): "vxlan", struct.pack("!H", 6081): "geneve"}
 _BROADCAST = "ff:ff:ff:ff:ff:ff"
 
 
@@ -105,9 +106,9 @@ def resolved(frame: bytes) -> tuple[str, str] | None:
 
 
 class Outer:
-    """What the underlay sees of a frame: ``kind`` is ``vxlan``, ``neighbour`` (ARP, ND and MLD of VTEPs) or ``other``.
+    """What the underlay sees of a frame: ``vxlan``, ``geneve``, ``neighbour`` (ARP, ND and MLD of VTEPs) or ``other``.
 
-    For VXLAN (RFC 7348): outer addresses, VNI and the inner frame.
+    For VXLAN (RFC 7348) and Geneve (RFC 8926): outer addresses, VNI and the inner frame.
     """
 
     __slots__ = ("destination", "inner", "kind", "source", "vni")
@@ -127,7 +128,9 @@ class Outer:
             self._upper(frame[54] if hop_by_hop else frame[20], frame[62 if hop_by_hop else 54 :])
 
     def _upper(self, protocol: int, body: bytes) -> None:
-        if protocol == _UDP and len(body) >= 16 + 14 and body[2:4] == struct.pack("!H", 4789):
-            self.kind, self.vni, self.inner = "vxlan", int.from_bytes(body[12:15], "big"), body[16:]
+        kind = _TUNNELS.get(body[2:4]) if protocol == _UDP and len(body) >= 16 + 14 else None
+        if kind:
+            options = 4 * (body[8] & 0x3F) if kind == "geneve" else 0
+            self.kind, self.vni, self.inner = kind, int.from_bytes(body[12:15], "big"), body[16 + options :]
         elif protocol == _ICMPV6 and body[:1] and (body[0] in {130, 131, 132, 143} or 133 <= body[0] <= 136):
             self.kind = "neighbour"

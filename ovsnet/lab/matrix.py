@@ -92,6 +92,7 @@ class Observation:
         self.silent: list[Pair] = []
         self.stray: list[str] = []
         self.unknown: list[str] = []
+        self._encapsulation = model.underlay.encapsulation
         self._mac_of = {name: workload.mac for name, workload in topology.workloads.items()}
         self._macs: dict[int, set[str]] = {}
         for vpc in model.vpcs.values():
@@ -116,7 +117,7 @@ class Observation:
 
     def _note_wire(self, frame: bytes, number: int | None) -> None:
         outer = frames.Outer(frame)
-        if outer.kind == "vxlan":
+        if outer.kind == self._encapsulation:
             if number is not None:
                 self.wires.setdefault(number, Counter())[Wire(outer.source, outer.destination, outer.vni)] += 1
                 return
@@ -124,7 +125,7 @@ class Observation:
             if outer.inner[:6].hex(":") in known and outer.inner[6:12].hex(":") in known:
                 return
             self.unknown.append(f"{outer.source} to {outer.destination}, VNI {outer.vni}: {_describe(outer.inner)}")
-        elif outer.kind == "other":
+        elif outer.kind != "neighbour":
             self.unknown.append(_describe(frame))
 
 

@@ -12,7 +12,8 @@ from typing import Literal, get_args
 import msgspec
 
 from ovsnet.errors import UserError
-from ovsnet.model.types import Model, Network, Port
+from ovsnet.model.names import port_mtu
+from ovsnet.model.types import Encapsulation, Model, Network, Port
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 MANAGEMENT = ipaddress.IPv6Network("fd6f:7673:6e65::/64")
@@ -53,6 +54,7 @@ class HostSpec(msgspec.Struct, frozen=True):
     datapath: str
     management: Attachment | None = None
     bus: str = ""
+    encapsulation: Encapsulation = "vxlan"
 
 
 class ControlSpec(msgspec.Struct, frozen=True):
@@ -158,6 +160,7 @@ def topology(model: Model, lab: str, datapath: str, transport: Transport = "dire
             datapath=datapath,
             management=_attachment(base, name) if transport != "direct" else None,
             bus=bus,
+            encapsulation=model.underlay.encapsulation,
         )
     workloads = {}
     for vpc_name, vpc in model.vpcs.items():
@@ -194,7 +197,6 @@ def _attachment(base: Path, host: str) -> Attachment:
 
 def _workload(model: Model, lab: str, vpc: str, name: str, network: Network, port: Port, datapath: str) -> WorkloadSpec:
     assert port.host is not None and port.mac is not None
-    overhead = 70 if ":" in model.hosts[port.host].vtep else 50
     addresses, gateways = [], []
     for ip in port.ips or ():
         for subnet in network.subnets:
@@ -213,7 +215,7 @@ def _workload(model: Model, lab: str, vpc: str, name: str, network: Network, por
         mac=port.mac,
         addresses=tuple(addresses),
         gateways=tuple(gateways),
-        mtu=model.underlay.mtu - overhead,
+        mtu=port_mtu(model, vpc, port),
         offload=datapath == "system",
     )
 

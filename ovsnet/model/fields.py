@@ -61,7 +61,9 @@ FIELDS: dict[tuple[type, str], Doc] = {
         least=1350,
         most=65535,
     ),
-    (Underlay, "encapsulation"): Doc("How packets travel between hosts (geneve is reserved).", "vxlan"),
+    (Underlay, "encapsulation"): Doc(
+        "How packets travel between hosts; each agent is started with the same `--encapsulation`.", "vxlan"
+    ),
     (Host, "vtep"): Doc("The IPv4 or IPv6 address of the host's tunnel end.", "10.0.0.11", IP_PATTERN),
     (Host, "agent"): Doc(
         "Where a controller calls its agent: an https URL, or `unix:` and a socket's path; left out, the VTEP's "

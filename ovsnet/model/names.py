@@ -7,8 +7,9 @@ from difflib import get_close_matches
 from ovsnet.errors import UserError, shown
 from ovsnet.model.types import Model, Port
 
-VXLAN_OVERHEAD = {4: 50, 6: 70}
-"""Bytes that VXLAN adds to an inner packet, by the underlay's IP version: inner Ethernet, VXLAN, UDP, IP (RFC 7348)."""
+TUNNEL_OVERHEAD = {4: 50, 6: 70}
+"""Bytes that a tunnel adds to an inner packet, by the underlay's IP version: inner Ethernet, VXLAN (RFC 7348) or Geneve
+without options (RFC 8926), which are as long, UDP, IP."""
 
 
 def resolve_port(model: Model, name: str) -> str:
@@ -43,10 +44,10 @@ def _unknown(model: Model, name: str) -> UserError:
 
 
 def port_mtu(model: Model, vpc: str, port: Port) -> int:
-    """The MTU in bytes of a port's interface: what fits into the underlay beside VXLAN's headers.
+    """The MTU in bytes of a port's interface: what fits into the underlay beside the tunnel's headers.
 
     An unplaced port counts as on the hosts of its VPC's other ports; without any, IPv6 tunnels are assumed.
     """
     hosts = [port.host, *(other.host for other in model.vpcs[vpc].ports.values())]
     vtep = next((model.hosts[host].vtep for host in hosts if host is not None), "::")
-    return model.underlay.mtu - VXLAN_OVERHEAD[6 if ":" in vtep else 4]
+    return model.underlay.mtu - TUNNEL_OVERHEAD[6 if ":" in vtep else 4]

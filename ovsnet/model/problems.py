@@ -120,7 +120,7 @@ _KINDS = (
         "The word is reserved. A model that has it is refused as a whole: what is declared is enforced or refused, "
         "never ignored.",
         "Remove {key}; a copy can stay under a key that begins with 'x-'.",
-        ("model", "underlay", "host", "vpc", "network", "subnet"),
+        ("model", "host", "vpc", "network", "subnet"),
     ),
     ProblemKind(
         "invalid-name",

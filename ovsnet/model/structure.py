@@ -22,7 +22,6 @@ from ovsnet.model.types import (
     RemoteEndpoint,
     SecurityGroup,
     Subnet,
-    Underlay,
     Vpc,
     VpcState,
 )
@@ -46,8 +45,6 @@ RESERVED: dict[type, frozenset[str]] = {
     Subnet: frozenset({"dns"}),
 }
 """Keys that the model's language has and that this version refuses."""
-
-RESERVED_VALUES: dict[tuple[type, str], frozenset[str]] = {(Underlay, "encapsulation"): frozenset({"geneve"})}
 
 _TOP = "for example 'version: 1'"
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
@@ -117,10 +114,6 @@ class _Converter:
         return cls(**values)
 
     def _member(self, cls: type[Declared], key: str, value: Node, path: Path) -> Any:
-        refused = RESERVED_VALUES.get((cls, key))
-        if refused and value.text in refused and value.kind in {"plain", "quoted"}:
-            self._reserved(f"'{key}: {value.text}'", value, path)
-            return _NOTHING
         known = len(self.drafts)
         converted = self._value(value, _fields(cls)[key].type, path)
         for draft in self.drafts[known:]:
@@ -131,7 +124,8 @@ class _Converter:
     def _strange_key(self, cls: type[Declared], key: str, node: Node, path: Path) -> None:
         reserved = next((RESERVED[base] for base in cls.__mro__ if base in RESERVED), frozenset())
         if key in reserved:
-            self._reserved(shown(key), node, (*path, key))
+            reason = f"{shown(key)} is reserved, and not enforced by this version"
+            self.drafts.append(Draft("reserved-not-enforced", (*path, key), reason, {"key": shown(key)}, at=node))
             return
         known = sorted(_fields(cls))
         close = get_close_matches(key, [*known, *reserved], n=1)
@@ -142,10 +136,6 @@ class _Converter:
         kind = next((_SPOKEN[base] for base in cls.__mro__ if base in _SPOKEN), cls.__name__.lower())
         reason = f"{shown(key)} is no key of {'an' if kind[0] in 'aeiou' else 'a'} {kind}"
         self.drafts.append(Draft("unknown-key", (*path, key), reason, {"suggestion": suggestion}, at=node))
-
-    def _reserved(self, what: str, node: Node, path: Path) -> None:
-        reason = f"{what} is reserved, and not enforced by this version"
-        self.drafts.append(Draft("reserved-not-enforced", path, reason, {"key": what}, at=node))
 
     def _wrong(self, node: Node, path: Path, wanted: str, example: str = "") -> Any:
         if node.is_null:

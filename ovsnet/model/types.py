@@ -22,11 +22,15 @@ class Labelled(Declared, frozen=True, kw_only=True):
     description: str = ""
 
 
+Encapsulation = Literal["vxlan", "geneve"]
+"""How frames travel between hosts: RFC 7348, RFC 8926."""
+
+
 class Underlay(Declared, frozen=True, kw_only=True):
     """The physical network that carries the tunnels."""
 
     mtu: int = 1500
-    encapsulation: Literal["vxlan"] = "vxlan"
+    encapsulation: Encapsulation = "vxlan"
 
 
 class Host(Labelled, frozen=True, kw_only=True):

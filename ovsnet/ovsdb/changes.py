@@ -10,9 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ovsnet.errors import UserError
+from ovsnet.model.types import Encapsulation
 from ovsnet.ovsdb.state import INTEGRATION, MARK, TUNNEL
 
 RESTORE_WAIT = "flow-restore-wait"
+UDP_PORTS: dict[Encapsulation, int] = {"vxlan": 4789, "geneve": 6081}
+"""Where tunnels end: RFC 7348, RFC 8926."""
 ARMED = "ovsnet-restore-wait"
 """The key in the switch's ``external_ids`` that says that we set ``flow-restore-wait``."""
 
@@ -115,14 +118,13 @@ def _insert_bridge(tables: Tables, txn: Any, root: Any, name: str, datapath_type
     root.addvalue("bridges", bridge)
 
 
-def tunnel_port(
-    bridge_name: str, name: str, kind: str, local_ip: str, dst_port: int
-) -> Callable[[Tables, Any], list[str]]:
+def tunnel_port(bridge_name: str, kind: Encapsulation, local_ip: str) -> Callable[[Tables, Any], list[str]]:
     """Create or correct our flow-based tunnel port, and remove ours of other names from the bridge.
 
     Raises UserError when the bridge does not exist or a port of that name is not ours.
     """
-    options = {"remote_ip": "flow", "key": "flow", "local_ip": local_ip, "dst_port": str(dst_port)}
+    name = f"{kind}0"
+    options = {"remote_ip": "flow", "key": "flow", "local_ip": local_ip, "dst_port": str(UDP_PORTS[kind])}
 
     def change(tables: Tables, txn: Any) -> list[str]:
         root = _root(tables)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from ovsnet.model.types import Encapsulation
 from ovsnet.ovsdb import changes, plugs, zones
 from ovsnet.ovsdb.link import Link, OvsdbError
 from ovsnet.ovsdb.plugs import Plugged
@@ -90,13 +91,14 @@ class Ovsdb:
         return _logged(changed)
 
     def ensure_tunnel(
-        self, local_ip: str, *, name: str = "vxlan0", kind: str = "vxlan", dst_port: int = 4789, timeout: float = 5.0
+        self, local_ip: str, encapsulation: Encapsulation = "vxlan", *, timeout: float = 5.0
     ) -> list[str]:
         """Create or correct the one tunnel port, whose peers and VNIs flows choose; returns what was changed, in words.
 
-        ``local_ip`` is the host's VTEP address, IPv4 or IPv6. Raises UserError when a port ``name`` is somebody else's.
+        ``local_ip`` is the host's VTEP address, IPv4 or IPv6. Ours of another encapsulation goes. Raises UserError when
+        a port of its name (``vxlan0``, ``geneve0``) is somebody else's.
         """
-        change = changes.tunnel_port(self.bridge, name, kind, local_ip, dst_port)
+        change = changes.tunnel_port(self.bridge, encapsulation, local_ip)
         return _logged(self._link.transact(change, timeout))
 
     def arm_restore_wait(self, timeout: float = 5.0) -> bool:

@@ -109,9 +109,10 @@ def test_tunnel_port(ovs: OvsInstance, db: Ovsdb, vtep: str) -> None:
     with pytest.raises(UserError, match="br-int does not exist"):
         db.ensure_tunnel(vtep)
     db.ensure_bridge("netdev")
-    db.ensure_tunnel("192.0.2.99", name="old0")
+    assert db.ensure_tunnel("192.0.2.99", "geneve") == ["port geneve0: created, geneve from 192.0.2.99"]
+    assert 'dst_port="6081"' in ovs.vsctl("get", "interface", "geneve0", "options")
     assert db.ensure_tunnel(vtep) == [
-        "port old0: removed, a tunnel port of ours by another name",
+        "port geneve0: removed, a tunnel port of ours by another name",
         f"port vxlan0: created, vxlan from {vtep}",
     ]
     assert db.wait(lambda s: s.tunnel is not None and s.tunnel.name == "vxlan0" and s.tunnel.ofport is not None, 5)
@@ -122,7 +123,7 @@ def test_tunnel_port(ovs: OvsInstance, db: Ovsdb, vtep: str) -> None:
     options = ovs.vsctl("get", "interface", "vxlan0", "options")
     assert 'csum="true"' in options
     assert "remote_ip=flow" in options and "key=flow" in options and 'dst_port="4789"' in options
-    assert "old0" not in ovs.vsctl("list-ports", "br-int")
+    assert "geneve0" not in ovs.vsctl("list-ports", "br-int")
 
 
 def test_foreign_port_of_the_tunnels_name_is_refused(ovs: OvsInstance, db: Ovsdb) -> None:

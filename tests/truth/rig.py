@@ -24,7 +24,9 @@ class Rig:
 
         Under open connections the switches throw old flows out by themselves; else they are told to, which is quicker.
         """
-        delivery = delivering.prepare(model, delivering.gather(self._sockets), everything=True)
+        delivery = delivering.prepare(
+            model, delivering.gather(self._sockets, model.underlay.encapsulation), everything=True
+        )
         answers = delivering.tell(self._sockets, delivery, wait=10.0 * SLOWNESS, adopt=True)
         late = {host: answer["reason"] for host, answer in answers.items() if answer["reason"]}
         assert not late, late
