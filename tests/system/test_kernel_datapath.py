@@ -117,3 +117,22 @@ def test_the_demo_lab_is_as_declared_on_the_kernel_datapath() -> None:
     assert all(there & {one["src"], one["dst"]} for one in broken["differs"]), broken["differs"]
     assert b"hit:0 " not in result.files["datapath"]
     assert result.files["left"] == b""
+
+
+SCENARIOS = (
+    *("fragments", "stateless-fragments", "errors-about-connections", "remote-group", "ethertypes", "sctp-ports"),
+    *("reject-at-the-receiver", "revoke-and-regrant-server-sends", "port-ranges-and-connections"),
+)
+
+
+def test_truth_tables_hold_on_the_kernel_datapath() -> None:
+    """Fragments and ICMP errors of connections too; a zone is the kernel's own, and empty once it is released."""
+    command = f"OVSNET_LAB_PATIENCE=10 timeout 700 python -m tests.vm.truth_tables {' '.join(SCENARIOS)}"
+    result = in_vm(command, timeout=800)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.files["tables.json"])
+    assert {name: found[name] for name in SCENARIOS} == {name: [] for name in SCENARIOS}, result.output
+    assert found["broken"], "nothing was let in on hv2, and the table did not see it"
+    assert len(found["used"]) >= 2, found
+    assert set(found["used"]) <= set(found["zones"]), found
+    assert found["left"] == [], "a released zone kept its connections"

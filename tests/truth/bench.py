@@ -19,13 +19,14 @@ from typing import Any, TypeVar
 
 from ovsnet.lab import netns
 from ovsnet.lab.lab import Lab
+from ovsnet.lab.patience import PATIENCE as SLOWNESS
 from ovsnet.lab.segments import SCTP, TCP, UDP
 from ovsnet.lab.workload import INTERFACE
 from tests.truth import wire
 from tests.truth.scenario import PORTS, Cell, Error, Family, Said, Service, Verdict, address
 from tests.truth.streams import Live
 
-SETTLE, PATIENCE = 0.3, 4.0
+SETTLE, PATIENCE = 0.3 * SLOWNESS, 4.0 * SLOWNESS
 """Seconds that what must not come is waited for, and what must."""
 REFUSALS = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.EACCES, errno.ECONNRESET, errno.EPROTO})
 LINGER_NOT = struct.pack("ii", 1, 0)

@@ -125,16 +125,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One file."""
+    """One file; ``kernel``: it is true of the kernel's datapath alone."""
 
     name: str
     about: str
     streams: Mapping[str, Stream]
     steps: tuple[Step, ...]
+    kernel: bool = False
 
 
 KEYS = {"about", "groups", "address_groups", "ports", "probes", "families", "expect", "otherwise", "streams", "then",
-        "open", "live", "errors", "others"}  # fmt: skip
+        "open", "live", "errors", "others", "kernel"}  # fmt: skip
 
 
 def addresses(port: str) -> tuple[str, str]:
@@ -168,7 +169,7 @@ def read(file: Path) -> Scenario:
             had.update(one.get(key, {}))
         inherited |= {key: one[key] for key in ("probes", "families", "expect", "otherwise") if key in one}
         steps.append(_step(file.name, before, inherited, one, streams))
-    return Scenario(file.stem, text["about"], streams, tuple(steps))
+    return Scenario(file.stem, text["about"], streams, tuple(steps), text.get("kernel", False))
 
 
 def _step(
@@ -277,6 +278,11 @@ def model_of(step: Step, directory: Path) -> Any:
     file = directory / "model.yaml"
     file.write_text(model_text(step))
     return assign(load([file]), Lock())[0]
+
+
+def named(name: str) -> Scenario:
+    """One scenario, by its file's name without the suffix."""
+    return read(SCENARIOS / f"{name}.yaml")
 
 
 def all_scenarios() -> list[Scenario]:

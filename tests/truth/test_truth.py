@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ovsnet.errors import UserError
 from ovsnet.lab.lab import Lab, down
-from ovsnet.lab.patience import PATIENCE as SLOWNESS
-from tests.truth import bench as benches
+from tests.truth.check import differences
 from tests.truth.rig import Rig
-from tests.truth.scenario import Cell, Said, Scenario, Step, Verdict, all_scenarios, model_of
-from tests.truth.streams import Live
-from tests.truth.table import render
+from tests.truth.scenario import Scenario, all_scenarios, model_of
 
 pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(120)]
-WINDOW = 0.4
-"""Seconds in which a stalled stream must not get a single packet through."""
 
 
 @pytest.fixture(scope="module")
@@ -37,63 +31,9 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
             down(name)
 
 
-@pytest.mark.parametrize("scenario", all_scenarios(), ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize(
+    "scenario", [one for one in all_scenarios() if not one.kernel], ids=lambda scenario: scenario.name
+)
 def test_connections_are_as_the_scenario_says(rig: Rig, scenario: Scenario, tmp_path: Path) -> None:
-    try:
-        for number, step in enumerate(scenario.steps):
-            rig.bring(model_of(step, tmp_path))
-            problems = check(rig, scenario, step)
-            assert not problems, f"{scenario.about}\nStep {number} {step.about}\n" + "\n".join(problems)
-    finally:
-        for live in rig.bench.live.values():
-            live.close()
-        rig.bench.live.clear()
-
-
-def rounds(cells: Mapping[Cell, Said]) -> Iterator[dict[Cell, Said]]:
-    """The cells in one or two parts: what one end opens without ports would be an answer to what the other opened."""
-    for later in (False, True):
-        part = {cell: said for cell, said in cells.items() if (cell.service.portless and cell.src > cell.dst) == later}
-        if part:
-            yield part
-
-
-def check(rig: Rig, scenario: Scenario, step: Step) -> list[str]:
-    """Everything that a step says, held to what happens; returns what differs."""
-    bench = rig.bench
-    for name in step.open:
-        bench.live[name] = Live(bench, scenario.streams[name])
-        bench.run(bench.live[name].open())
-    seen: dict[Cell, Verdict] = {}
-    for cells in rounds(step.cells):
-        if any(cell.service.portless for cell in cells):
-            rig.forget_connections()
-        seen |= bench.measure(cells)
-    table = render(step.cells, seen)
-    problems = [table] if table else []
-    for name, flows in step.live.items():
-        wrong = not_flowing(bench.live[name]) if flows else not_stalled(bench.live[name])
-        problems += [f"stream {name}: {wrong}"] if wrong else []
-    for error in step.errors:
-        if bench.error_arrives(error) != error.arrives:
-            problems.append(f"{error}: it {'does not arrive' if error.arrives else 'arrives'}")
-    return problems
-
-
-def not_flowing(live: Live) -> str | None:
-    """Why a stream does not flow, after waiting for it; ``None``: it does, and nothing of it is missing."""
-    before, deadline = live.received, time.monotonic() + benches.PATIENCE * SLOWNESS
-    while live.received < before + 5 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    if live.faults:
-        return live.faults[0]
-    return None if live.received >= before + 5 else f"{live.received - before} records came in {benches.PATIENCE} s"
-
-
-def not_stalled(live: Live) -> str | None:
-    """What came through a stream that must be cut; ``None``: nothing."""
-    time.sleep(0.05)  # what was on its way when the change was enforced
-    before = live.packets()
-    time.sleep(WINDOW)
-    came = live.packets() - before
-    return f"{came} packets came through in {WINDOW} s, and it must be cut" if came else None
+    problems = differences(rig, scenario, tmp_path)
+    assert not problems, "\n".join(problems)
