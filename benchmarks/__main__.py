@@ -15,13 +15,14 @@ import platform
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import change, controller, filters, install
+from benchmarks import change, controller, filters, install, lab
 from benchmarks.common import Measure
 from benchmarks.datapath import run as datapath
 from benchmarks.dissemination import beside_bgp
@@ -64,6 +65,26 @@ def show(measures: list[Measure], about: dict[str, str]) -> None:
     Console().print(table)
 
 
+def _measures(asked: argparse.Namespace, only: Collection[str], say: Callable[[str], None]) -> list[Measure]:
+    """Those that are asked for, the ways of telling hosts of the same cloud apart."""
+    measures: list[Measure] = []
+    if "install" in only:
+        measures += install.run([int(size) for size in asked.sizes.split(",")], asked.rounds, say)
+    if "change" in only:
+        measures += change.run([int(size) for size in asked.endpoints.split(",")], asked.changes, say)
+    if "filters" in only:
+        measures += filters.run([int(size) for size in asked.members.split(",")], asked.changes, say)
+    if "datapath" in only:
+        measures += datapath.run(asked.rounds, asked.seconds, say)
+    if "controller" in only:
+        measures += controller.run([int(size) for size in asked.ports.split(",")], asked.changes, say)
+    if "dissemination" in only:
+        measures += dissemination.run([int(size) for size in asked.agents.split(",")], say, asked.way)
+    if "lab" in only:
+        measures += lab.run(10_000, asked.changes, say)
+    return measures
+
+
 def main() -> int:
     """Run the measures asked for; exit code 1 when a budget is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -85,7 +106,7 @@ def main() -> int:
     parser.add_argument(
         "--only",
         default="install,change,filters,controller",
-        help="which measures: install, change, filters, datapath, controller, dissemination, evpn, nats, direct",
+        help="which measures: install, change, filters, datapath, controller, dissemination, lab, evpn, nats, direct",
     )
     asked = parser.parse_args()
     about = machine()
@@ -94,20 +115,8 @@ def main() -> int:
     def say(text: str) -> None:
         sys.stderr.write(f"{text}\n")
 
-    measures: list[Measure] = []
+    measures = _measures(asked, only, say)
     results: list[ModeResult] = []
-    if "install" in only:
-        measures += install.run([int(size) for size in asked.sizes.split(",")], asked.rounds, say)
-    if "change" in only:
-        measures += change.run([int(size) for size in asked.endpoints.split(",")], asked.changes, say)
-    if "filters" in only:
-        measures += filters.run([int(size) for size in asked.members.split(",")], asked.changes, say)
-    if "datapath" in only:
-        measures += datapath.run(asked.rounds, asked.seconds, say)
-    if "controller" in only:
-        measures += controller.run([int(size) for size in asked.ports.split(",")], asked.changes, say)
-    if "dissemination" in only:
-        measures += dissemination.run([int(size) for size in asked.agents.split(",")], say, asked.way)
     shapes = [Shape(int(hosts), endpoints_per_vpc=asked.vpc_endpoints) for hosts in asked.hosts.split(",")]
     for way in WAYS:
         if way in only:

@@ -49,16 +49,47 @@ def _layer(layer: str, kind: Mapping[str, tuple[str, Limit]], needs: Mapping[str
     return tuple(Rule(layer, what, kind[what][0], need, kind[what][1]) for what, need in needs.items())
 
 
-def _controller(layer: str, tell: Callable[[Figures], float]) -> tuple[Rule, ...]:
-    """A controller; the two ways differ in the CPU seconds that telling one host takes."""
+@dataclass(frozen=True)
+class _Way:
+    """What a change, a sign of life, a port of a snapshot and the connection of one host take; CPU seconds, bytes."""
+
+    tell_cpu: Callable[[Figures], float]
+    tell_bytes: Callable[[Figures], float]
+    life_cpu: Callable[[Figures], float]
+    life_bytes: Callable[[Figures], float]
+    port_cpu: Callable[[Figures], float]
+    link: Callable[[Figures], float]
+
+
+_OVER_BUS = _Way(
+    tell_cpu=lambda f: f.publish_cpu,
+    tell_bytes=lambda f: f.change_bytes,
+    life_cpu=lambda f: f.heartbeat_cpu,
+    life_bytes=lambda f: f.heartbeat_bytes,
+    port_cpu=lambda f: f.snapshot_cpu,
+    link=lambda _: 0.0,
+)
+_BY_CALL = _Way(
+    tell_cpu=lambda f: f.call_cpu,
+    tell_bytes=lambda f: f.call_bytes,
+    life_cpu=lambda f: f.look_cpu,
+    life_bytes=lambda f: f.look_bytes,
+    port_cpu=lambda f: f.call_snapshot_cpu,
+    link=lambda f: f.link_memory,
+)
+
+
+def _controller(layer: str, way: _Way) -> tuple[Rule, ...]:
     return _layer(
         layer,
         _CENTRE,
         {
-            "CPU": lambda s, f: s.changes * (f.change_cpu + s.interested * tell(f)) + s.heartbeats * f.heartbeat_cpu,
-            "memory": lambda s, f: s.ports * f.port_memory,
-            "bandwidth": lambda s, f: s.messages * f.change_bytes + s.heartbeats * f.heartbeat_bytes,
-            "recovery, CPU": lambda s, f: s.hosts * (s.told * f.snapshot_cpu + tell(f)) / s.recovery,
+            "CPU": lambda s, f: (
+                s.changes * (f.change_cpu + s.interested * way.tell_cpu(f)) + s.heartbeats * way.life_cpu(f)
+            ),
+            "memory": lambda s, f: s.ports * f.port_memory + s.hosts * way.link(f),
+            "bandwidth": lambda s, f: s.messages * way.tell_bytes(f) + s.heartbeats * way.life_bytes(f),
+            "recovery, CPU": lambda s, f: s.hosts * (s.told * way.port_cpu(f) + way.tell_cpu(f)) / s.recovery,
             "recovery, bandwidth": lambda s, f: s.hosts * s.told * f.snapshot_bytes / s.recovery,
         },
     )
@@ -83,7 +114,7 @@ def _constrained_reflector(layer: str, filtering: Callable[[Figures], float]) ->
 
 RULES: tuple[Rule, ...] = (
     *_layer(STORE, _CENTRE, {"commits": lambda s, _f: s.changes}),
-    *_controller(CONTROLLER_BUS, lambda f: f.publish_cpu),
+    *_controller(CONTROLLER_BUS, _OVER_BUS),
     *_layer(
         BUS,
         _CENTRE,
@@ -93,7 +124,7 @@ RULES: tuple[Rule, ...] = (
             "connections": lambda s, _f: s.hosts,
         },
     ),
-    *_controller(CONTROLLER_DIRECT, lambda f: f.call_cpu),
+    *_controller(CONTROLLER_DIRECT, _BY_CALL),
     *_layer(
         AGENT,
         _HOST,

@@ -276,7 +276,7 @@ class Bench:
         here, there = 20000 + number % 20000, cell.service.number
         forth, back = wire.token(number), wire.token(number)
         if protocol == SCTP and cell.service.kind == "sctp":
-            forth, back = wire.sctp(here, there, forth), wire.sctp(there, here, back)
+            forth, back = wire.sctp(here, there, forth), wire.sctp(there, here, back, answer=True)
         self._send_raw(cell, cell.src, cell.dst, protocol, forth)
         while not self._arrived(cell):
             if self.heard.errors[cell.src, number]:
@@ -306,10 +306,11 @@ class Bench:
         src, dst = address(error.src, family), address(error.dst, family)
         cell = Cell(error.src, error.dst, Service("icmp", 3), family)
         protocol = 1 if family == "4" else 58
-        self._send_raw(cell, error.src, error.dst, protocol, wire.too_big(src, dst, sent, wire.token(number)))
+        message = wire.too_big(src, dst, sent, wire.token(number))
         deadline = time.monotonic() + (PATIENCE if error.arrives else SETTLE)
         while not self.heard.tokens[error.dst, number] and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
+            self._send_raw(cell, error.src, error.dst, protocol, message)  # a single packet may be lost
+            await asyncio.sleep(SETTLE / 3)
         return self.heard.tokens[error.dst, number] > 0
 
 

@@ -48,10 +48,14 @@ def _summed(src: str, dst: str, body: bytes) -> bytes:
     return body[:2] + struct.pack("!H", frames.checksum(pseudo + body)) + body[4:]
 
 
-def sctp(sport: int, dport: int, payload: bytes) -> bytes:
-    """An SCTP packet with one DATA chunk (RFC 9260), its CRC32c right."""
-    chunk = struct.pack("!BBHIHHI", 0, 3, 16 + len(payload), 1, 0, 0, 0) + payload + bytes(-len(payload) % 4)
-    packet = struct.pack("!HHII", sport, dport, 1, 0) + chunk
+def sctp(sport: int, dport: int, payload: bytes, *, answer: bool = False) -> bytes:
+    """An SCTP packet with an INIT chunk, or the INIT ACK to it (RFC 9260, section 3.3), its CRC32c right.
+
+    The payload is a parameter that its receiver may skip; trackers that know SCTP see an association begin.
+    """
+    chunk = struct.pack("!BBHIIHHI", 2 if answer else 1, 0, 24 + len(payload), 1, 65536, 1, 1, 1)
+    chunk += struct.pack("!HH", 0x8000, 4 + len(payload)) + payload + bytes(-len(payload) % 4)
+    packet = struct.pack("!HHII", sport, dport, 1 if answer else 0, 0) + chunk
     return packet[:8] + struct.pack("<I", _crc32c(packet)) + packet[12:]
 
 

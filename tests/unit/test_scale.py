@@ -40,9 +40,9 @@ def test_a_site_by_hand() -> None:
 
 
 def test_the_controllers_cpu_is_of_changes_of_hosts_told_and_of_heartbeats() -> None:
-    costs = {"change_cpu": 0.1, "publish_cpu": 0.01, "call_cpu": 0.02, "heartbeat_cpu": 0.001}
+    costs = {"change_cpu": 0.1, "publish_cpu": 0.01, "call_cpu": 0.02, "heartbeat_cpu": 0.001, "look_cpu": 0.003}
     assert need("controller, bus", "CPU", **costs) == pytest.approx(10 * 0.1 + 40 * 0.01 + 0.864)
-    assert need("controller, direct", "CPU", **costs) == pytest.approx(10 * 0.1 + 40 * 0.02 + 0.864)
+    assert need("controller, direct", "CPU", **costs) == pytest.approx(10 * 0.1 + 40 * 0.02 + 3 * 0.864)
 
 
 def test_recovery_is_every_host_told_of_all_its_ports_in_the_time_given() -> None:
