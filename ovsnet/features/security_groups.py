@@ -163,11 +163,16 @@ def _tracked_ways(side: int, end: str, suffix: str, family: Match) -> Iterator[F
         way = _way(suffix, ingress, 0)
         yield _template(f"{name}", t.WAY, 100, match, (*way, Goto(t.MEMBERS)), f"{what}.")
         if not reply:
+            error = (_state(trk=True, inv=False, rpl=False, rel=True), *match[1:])
             yield _template(
-                f"{name}-error", t.WAY, 160, (_state(trk=True, inv=False, rpl=False, rel=True), *match[1:]),
-                (*_way(suffix, ingress, 1), Goto(t.MEMBERS)),
+                f"{name}-error", t.WAY, 160, error, (*_way(suffix, ingress, 1), Goto(t.MEMBERS)),
                 f"An ICMP error that goes the way of the first packet: {'ingress' if ingress else 'egress'} rules; the "
                 "peer is the packet's, since Open vSwitch does not hand out the connection's addresses here.",
+            )  # fmt: skip
+            yield _template(
+                f"{name}-error-bare", t.WAY, 165, (*error, Match(f.CT_NW_PROTO, 0)), (SetField(f.VERDICT, ALLOW),),
+                "The same on the kernel datapath, where nothing of the connection is handed out to a table: it passes, "
+                "since the connection tracker knows the connection.",
             )  # fmt: skip
         port = f.SCTP_SRC if reply else f.SCTP_DST
         sctp = (SetField(f.PROTO, f.PROTO_SCTP), Move(port, f.PORT))
