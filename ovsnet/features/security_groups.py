@@ -162,18 +162,6 @@ def _tracked_ways(side: int, end: str, suffix: str, family: Match) -> Iterator[F
         what = f"{'A reply' if reply else 'The way of the first packet'}: {'ingress' if ingress else 'egress'} rules"
         way = _way(suffix, ingress, 0)
         yield _template(f"{name}", t.WAY, 100, match, (*way, Goto(t.MEMBERS)), f"{what}.")
-        if not reply:
-            error = (_state(trk=True, inv=False, rpl=False, rel=True), *match[1:])
-            yield _template(
-                f"{name}-error", t.WAY, 160, error, (*_way(suffix, ingress, 1), Goto(t.MEMBERS)),
-                f"An ICMP error that goes the way of the first packet: {'ingress' if ingress else 'egress'} rules; the "
-                "peer is the packet's, since Open vSwitch does not hand out the connection's addresses here.",
-            )  # fmt: skip
-            yield _template(
-                f"{name}-error-bare", t.WAY, 165, (*error, Match(f.CT_NW_PROTO, 0)), (SetField(f.VERDICT, ALLOW),),
-                "The same on the kernel datapath, where nothing of the connection is handed out to a table: it passes, "
-                "since the connection tracker knows the connection.",
-            )  # fmt: skip
         port = f.SCTP_SRC if reply else f.SCTP_DST
         sctp = (SetField(f.PROTO, f.PROTO_SCTP), Move(port, f.PORT))
         yield _template(
@@ -181,6 +169,29 @@ def _tracked_ways(side: int, end: str, suffix: str, family: Match) -> Iterator[F
             (*_way(suffix, ingress, 0, ALONE), *sctp, Goto(t.MEMBERS)),
             f"{what}; the ports are the packet's, since not every connection tracker knows SCTP's.",
         )  # fmt: skip
+
+
+def _error_templates(judged: bool) -> Iterator[FlowTemplate]:
+    """ICMP errors that go the way of the connection's first packet, for which Open vSwitch hides the connection.
+
+    A user-space datapath still matches its protocol and ports (``judged``); the kernel's shows tables nothing of it.
+    """
+    state = _state(trk=True, inv=False, rpl=False, rel=True)
+    for side, end in enumerate(_ENDS):
+        for suffix, family in _FAMILIES.items():
+            name, match = f"{end.name}-forward{suffix}-error", (state, Match(f.SIDE, side), family)
+            if judged:
+                yield _template(
+                    name, t.WAY, 160, match, (*_way(suffix, bool(side), 1), Goto(t.MEMBERS)),
+                    f"An ICMP error that goes the way of the first packet: {end.name} rules; the peer is the packet's, "
+                    "since Open vSwitch does not hand out the connection's addresses here.",
+                )  # fmt: skip
+            else:
+                yield _template(
+                    f"{name}-known", t.WAY, 161, match, (SetField(f.VERDICT, ALLOW),),
+                    "The same on the kernel datapath, where tables are shown nothing of the connection: it passes, "
+                    "since the tracker knows the connection.",
+                )  # fmt: skip
 
 
 def _packet_ways(side: int, end: str, suffix: str, family: Match) -> Iterator[FlowTemplate]:
@@ -401,18 +412,29 @@ def port(ep: Endpoint, _facts: Facts) -> Iterable[Row]:
     return rows + [row for ip, width, member_of in ep.members for row in member_rows(ep.vni, ip, width, member_of)]
 
 
+_ERRORS = {judged: tuple(_error_templates(judged)) for judged in (True, False)}
 _STATIC = (*(template for end in _ENDS for template in _end_templates(end)), *_way_templates())
 
 
-def host(_facts: Facts) -> Iterable[Row]:
-    """The rows that every host has: tracking, which way, verdicts."""
-    return [template.row() for template in _STATIC]
+def host(facts: Facts) -> Iterable[Row]:
+    """The rows that every host has: tracking, which way, verdicts. The kernel's datapath is no ``nd_responder``."""
+    return [template.row() for template in (*_STATIC, *_ERRORS[facts.nd_responder])]
 
 
 FEATURE = Feature(
     "security_groups",
     "Stateful and stateless filters by groups of ports, at both ends.",
-    (*_STATIC, OF_ZONE, MEMBER, MEMBER_V6, *RANGE.values(), *RANGE_V6.values(), *RULES.values()),
+    (
+        *_STATIC,
+        *_ERRORS[True],
+        *_ERRORS[False],
+        OF_ZONE,
+        MEMBER,
+        MEMBER_V6,
+        *RANGE.values(),
+        *RANGE_V6.values(),
+        *RULES.values(),
+    ),
     port=port,
     host=host,
 )

@@ -211,7 +211,7 @@ WAY = Table(
     "are all after it, replies included; the peer is who the first packet came from or went to. Packets of stateless "
     "groups are each looked at alone.",
     features=("security_groups",),
-    reads=(f.CT_STATE, f.CT_NW_PROTO, f.SIDE, f.ZONE, f.ETH_TYPE, f.IP_PROTO, f.IP_FRAG),
+    reads=(f.CT_STATE, f.SIDE, f.ZONE, f.ETH_TYPE, f.IP_PROTO, f.IP_FRAG),
     writes=(f.VERDICT, f.WAY, f.PORT, f.ICMP_KIND, f.ICMP_DETAIL, f.PROTO, f.REMOTE[3], f.REMOTE6),
     next=("members",),
     missed="It is neither IPv4 nor IPv6.",
