@@ -135,4 +135,5 @@ def test_truth_tables_hold_on_the_kernel_datapath() -> None:
     assert found["broken"], "nothing was let in on hv2, and the table did not see it"
     assert len(found["used"]) >= 2, found
     assert set(found["used"]) <= set(found["zones"]), found
+    assert found["released"], found
     assert found["left"] == [], "a released zone kept its connections"

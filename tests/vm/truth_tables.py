@@ -15,9 +15,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from ovsnet.lab.host import INTEGRATION
 from ovsnet.lab.lab import Lab
 from ovsnet.lab.ovs import OvsInstance
+from ovsnet.lab.patience import PATIENCE as SLOWNESS
 from ovsnet.ovsdb.zones import PREFIX
 from ovsnet.pipeline.tables import INGRESS_VERDICT
 from tests.truth.check import check, differences
@@ -46,19 +49,24 @@ def main() -> None:
 
 
 def zones(rig: Rig, scenario: Scenario, directory: Path) -> dict[str, object]:
-    """hv1's zones by its bridge, the kernel's entries in them with connections there, and once no port has a zone."""
+    """hv1's zones, those that connections used, the one that is released when its port goes, and what is left there."""
     ovs = rig.lab.ovs("hv1")
     differences(rig, scenario, directory)
-    given = sorted(int(number) for number in ZONE.findall(ovs.vsctl("get", "bridge", INTEGRATION, "external_ids")))
-    used = _entries(ovs)
-    rig.bring(model_of(named("stateless-pair").steps[0], directory))
-    left = [entry for entry in _entries(ovs) if entry[0] in given]
-    return {
-        "zones": given,
-        "used": sorted({zone for zone, _ in used}),
-        "entry": used[0][1] if used else "",
-        "left": left,
-    }
+    given, used = _given(ovs), {zone for zone, _ in _entries(ovs)}
+    model = model_of(scenario.steps[0], directory)
+    others = {name: port for name, port in model.vpcs["t"].ports.items() if name != "a"}
+    rig.bring(replace(model, vpcs={"t": replace(model.vpcs["t"], ports=others)}))
+    deadline = time.monotonic() + 5.0 * SLOWNESS
+    while _given(ovs) == given and time.monotonic() < deadline:
+        time.sleep(0.1)
+    released = (given - _given(ovs)) & used
+    left = [entry for entry in _entries(ovs) if entry[0] in released]
+    return {"zones": sorted(given), "used": sorted(used), "released": sorted(released), "left": left}
+
+
+def _given(ovs: OvsInstance) -> set[int]:
+    """The zones that ports have, as the bridge says."""
+    return {int(number) for number in ZONE.findall(ovs.vsctl("get", "bridge", INTEGRATION, "external_ids"))}
 
 
 def _entries(ovs: OvsInstance) -> list[tuple[int, str]]:
