@@ -44,6 +44,7 @@ RULES = {
         Rule(direction="egress", protocol="tcp", port="8000-8005", remote=Remote(group="srv")),
         Rule(direction="egress", protocol="tcp", port="8000-8009", ethertype="ipv6", remote=Remote(group="less")),
         Rule(direction="egress", protocol="tcp", port=443),
+        Rule(direction="egress", protocol="tcp", port=8007, remote=Remote(cidr="10.0.0.13/32")),
         Rule(direction="egress", protocol="udp", remote=Remote(cidr="10.0.0.12/30")),
         Rule(direction="egress", protocol="udp", ethertype="ipv6", port=(80, 443)),
         Rule(direction="egress", protocol="icmp", remote=Remote(cidr="10.0.0.16/32"), action="drop", priority=1),
@@ -72,8 +73,10 @@ RULES = {
         Rule(direction="ingress", protocol=47),
         Rule(direction="egress", protocol="tcp", port="40000-40001"),
         Rule(direction="egress", protocol="tcp", port=443, remote=Remote(group="srv")),
-        Rule(direction="egress", protocol="udp", remote=Remote(cidr="10.0.0.14/31")),
-        Rule(direction="egress", protocol="icmp", remote=Remote(cidr="10.0.0.11/32")),
+        Rule(direction="egress", protocol="udp", port=443, remote=Remote(cidr="10.0.0.14/31")),
+        Rule(direction="egress", protocol="udp", port=443, ethertype="ipv6"),
+        Rule(direction="egress", protocol="icmp", type=8, remote=Remote(cidr="10.0.0.12/30")),
+        Rule(direction="egress", protocol="icmpv6", type=128),
         Rule(direction="egress", protocol=47, remote=Remote(group="srv")),
     ),
 }  # fmt: skip
@@ -129,6 +132,13 @@ HIDDEN = (
     Hidden(("left out",), r"\[86: .*load:0x[23]->", "without a verdict it is dropped as well"),
     Hidden(("wrong value",), r"\[86: .*load:0x3->", "nobody answers what is rejected here"),
     Hidden(("deleted",), r"\[80: 300,sctp.*reg3=0/0xff", "the stateless group sends no SCTP"),
+    Hidden(("deleted",), r"\[(36|56): 200,reg2,reg3 ", "it only keeps what is stateless out of the tracker"),
+    Hidden(("deleted",), r"\[52: 300,icmp6,icmp_type=135", "solicitations are answered at their source"),
+    Hidden(
+        ("deleted",), r"\[80: 350,|\[86: .*reg3=0x8[89ab]00/0x8[89ab]00", "no frame here is a fragment: truth tables"
+    ),
+    Hidden(("deleted",), r"\[80: 150,ct_state=\+rpl[^]]*sctp", "these are of connections that are allowed"),
+    Hidden(("deleted",), r"reg12=0xfe800000/0xffc00000", "every such address here is in fe80::/64 too"),
     Hidden(("wider mask",), r"reg12=0xfe800000/0xffc00000", "no other address begins nearly like it"),
 )
 TOLD = {
