@@ -4,7 +4,7 @@ python -m benchmarks [--sizes 10000,100000] [--rounds 5] [--out results.json] [-
 python -m benchmarks --only filters,datapath --out benchmarks/results/security-groups.json   # its docs
 python -m benchmarks --only lab --out benchmarks/results/lab.json   # its docs: docs/dissemination.md; needs root
 python -m benchmarks --only evpn [--hosts 10,50] --out benchmarks/results/bgp.json   # what docs/evpn-measured.md shows
-python -m benchmarks --only nats [--hosts 10,50] --out benchmarks/results/nats.json   # the same over the bus; direct: by calls
+python -m benchmarks --only nats [--hosts 10,50] --out benchmarks/results/nats.json   # over the bus; direct: by calls
 """
 
 from __future__ import annotations
