@@ -26,11 +26,14 @@ class Answer(NamedTuple):
 
 
 class Unanswered(Exception):
-    """No answer: whether the call happened, nobody knows. ``sent`` is false if it certainly did not."""
+    """No answer: whether the call happened, nobody knows. ``sent`` is false if it certainly did not.
 
-    def __init__(self, reason: str, *, sent: bool) -> None:
+    ``waiting`` is true if the server was still there: the call may yet happen.
+    """
+
+    def __init__(self, reason: str, *, sent: bool, waiting: bool = False) -> None:
         super().__init__(reason)
-        self.sent = sent
+        self.sent, self.waiting = sent, waiting
 
 
 class _Connection(http.client.HTTPConnection):
@@ -70,7 +73,8 @@ def call(
         response = connection.getresponse()
         data = response.read()
     except (OSError, http.client.HTTPException) as error:
-        raise Unanswered(str(error) or type(error).__name__, sent=True) from None
+        waiting = isinstance(error, TimeoutError)
+        raise Unanswered(str(error) or type(error).__name__, sent=True, waiting=waiting) from None
     finally:
         connection.close()
     etag = response.headers.get("ETag")

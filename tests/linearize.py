@@ -2,8 +2,9 @@
 
 The search of Wing and Gong with Lowe's memory: a call takes effect at one moment between its beginning and its answer.
 Calls are taken in every order that respects those moments, until a sequential specification agrees with all answers.
-A call whose answer was lost took effect at some moment after its beginning, or never. Histories of different keys are
-checked one by one: a history is linearizable if that of each key is.
+A call whose answer was lost took effect between its beginning and its end, or never; its end is the moment its client
+saw that the server is no more, or infinity if the client only gave up waiting. Histories of different keys are checked
+one by one: a history is linearizable if that of each key is.
 """
 
 from __future__ import annotations
@@ -109,7 +110,10 @@ class Documents:
 
 @dataclass(frozen=True)
 class Operation:
-    """One call of a client: when it began and ended (seconds of one monotonic clock), what was asked and answered."""
+    """One call of a client: when it began and ended (seconds of one monotonic clock), what was asked and answered.
+
+    If the answer is ``LOST``, ``end`` is the last moment it can have taken effect at.
+    """
 
     client: str
     start: float
@@ -135,12 +139,22 @@ class Verdict:
 
 
 class _Search(Generic[S]):
-    """Depth first over (calls done, state); a pair that was seen leads nowhere the second time."""
+    """Depth first over (calls done, state); a pair that was seen leads nowhere the second time.
+
+    A lost call that can no longer take effect counts as done, so that histories which differ in it alone are one.
+    """
 
     def __init__(self, history: Iterable[Operation], specification: Specification[S]) -> None:
         self.calls = sorted(history, key=lambda one: one.start)
         self.step = specification.step
         self.must = sum(1 << n for n, one in enumerate(self.calls) if one.answer is not LOST)
+        self.lost = [number for number, one in enumerate(self.calls) if one.answer is LOST]
+
+    def after(self, done: int, number: int) -> int:
+        """The calls done, or out of time, when ``number`` takes effect too."""
+        done |= 1 << number
+        latest = self.calls[done.bit_length() - 1].start
+        return done | sum(1 << lost for lost in self.lost if self.calls[lost].end < latest and not done >> lost & 1)
 
     def next(self, done: int) -> Iterator[int]:
         """The calls that can take effect next: those that began before any other that is open was answered."""
@@ -164,20 +178,20 @@ class _Search(Generic[S]):
             done, state = stack.pop()
             certain = (done & self.must).bit_count()
             if certain == self.must.bit_count():
-                return Verdict(True, (), done.bit_count())
+                return Verdict(True, (), certain)
             if certain > best:
                 best, farthest = certain, done
             following = []
             for number in self.next(done):
                 one = self.calls[number]
                 after = self.step(state, one.call, one.answer)
-                if after is not None and (pair := (done | 1 << number, after)) not in seen:
+                if after is not None and (pair := (self.after(done, number), after)) not in seen:
                     seen.add(pair)
                     following.append((one.answer is LOST, -number, pair))
             # What was answered is tried first, the oldest before others: lost calls only where they are needed.
             stack += [pair for _, _, pair in sorted(following, key=lambda item: (not item[0], item[1]))]
         stuck = tuple(self.calls[number] for number in self.next(farthest))
-        return Verdict(False, stuck, farthest.bit_count())
+        return Verdict(False, stuck, best)
 
 
 def linearizable(history: Iterable[Operation], specification: Specification[S], initial: S) -> Verdict:
@@ -204,10 +218,16 @@ class Recorder:
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def record(self, key: str, client: str, call: Any, ask: Callable[[], Any]) -> Any:
-        """Ask, and take down call and answer; what ``ask`` returns (``LOST`` when nobody knows)."""
+        """Ask, and take down call and answer; what ``ask`` returns.
+
+        ``ask`` returns ``LOST`` when the server ended before it answered, and raises TimeoutError if it may still act.
+        """
         start = time.monotonic()
-        answer = ask()
-        end = math.inf if answer is LOST else time.monotonic()
+        try:
+            answer = ask()
+            end = time.monotonic()
+        except TimeoutError:
+            answer, end = LOST, math.inf
         with self._lock:
             self.history.append((key, Operation(client, start, end, call, answer)))
         return answer

@@ -106,7 +106,7 @@ class Writer:
                 self.seen[vpc] = answer.revision or self.seen[vpc]
 
     def ask(self, vpc: str, ask: Get | Put | Delete) -> object:
-        """Call the API; what was answered, in the checker's words."""
+        """Call the API; what was answered, in the checker's words. Raises TimeoutError if the call may yet happen."""
         target = f"/v1/vpcs/{vpc}/ports/{ask.name}"
         while True:
             try:
@@ -118,6 +118,8 @@ class Writer:
                 else:
                     answer = call(self.controller.socket, "DELETE", target, if_match=ask.if_match)
             except Unanswered as error:
+                if error.waiting:
+                    raise TimeoutError from None
                 if error.sent:
                     return LOST
                 time.sleep(0.02)

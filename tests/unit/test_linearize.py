@@ -107,6 +107,22 @@ def test_a_lost_call_happened_late_or_never() -> None:
     assert ok(lost, op(1, 2, Put("p", 2), Done(1)), op(3, 4, Get("p"), Seen(1, 2)))
 
 
+def test_a_lost_call_does_not_happen_after_its_end() -> None:
+    lost = op(0, 5, Put("p", 1))
+    assert ok(lost, op(6, 7, Get("p"), Seen(1, 1)))
+    assert ok(lost, op(6, 7, Get("p"), Seen(None, 0)))
+    assert not ok(lost, op(6, 7, Get("p"), Seen(None, 0)), op(8, 9, Get("p"), Seen(1, 1)))
+
+
+def test_many_lost_calls_do_not_multiply() -> None:
+    """Each end of the server loses the calls of five clients, one of which took effect."""
+    history = []
+    for end in range(0, 400, 10):
+        history += [op(end + n / 10, end + 5, Put("p", end * 10 + n)) for n in range(5)]
+        history.append(op(end + 6, end + 7, Get("q"), Seen(None, end // 10 + 1)))
+    assert ok(*history)
+
+
 def test_a_read_that_does_not_tell_the_revision() -> None:
     write = op(0, 1, Put("p", 1), Done(1))
     assert ok(write, op(2, 3, Get("q"), Seen(None, None)))
@@ -151,9 +167,9 @@ answers = st.one_of(
     st.builds(Refused, st.integers(0, 2)),
 )
 operations = st.builds(
-    lambda start, length, call, answer: op(start, math.inf if answer is LOST else start + length, call, answer),
+    lambda start, length, call, answer: op(start, start + length, call, answer),
     st.integers(0, 6),
-    st.integers(1, 5),
+    st.sampled_from([1, 2, 3, 4, 5, math.inf]),
     calls,
     answers,
 )
