@@ -42,7 +42,7 @@ def run(script: str, *argv: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("example", ["two-tenants", "ipv6-only", "twenty-hosts"])
+@pytest.mark.parametrize("example", ["two-tenants", "tiers", "ipv6-only", "twenty-hosts"])
 def test_a_lab_does_what_its_readme_shows(lab_name: str, example: str) -> None:
     as_written(example, run(f"{example}/run.py", lab_name))
     assert left_of(lab_name) == []
