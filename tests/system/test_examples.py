@@ -8,9 +8,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from ovsnet.lab.lab import Lab
+from ovsnet.model import Lock, assign, load
+from tests.agent_kit import until
 from tests.system.test_lab_lifecycle import left_of
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
@@ -46,3 +50,40 @@ def run(script: str, *argv: str) -> str:
 def test_a_lab_does_what_its_readme_shows(lab_name: str, example: str) -> None:
     as_written(example, run(f"{example}/run.py", lab_name))
     assert left_of(lab_name) == []
+
+
+def test_what_libvirt_plugs_comes_up(lab_name: str) -> None:
+    printed = run("libvirt/run.py", "shop/web1")
+    as_written("libvirt", printed)
+    nic = ElementTree.fromstring(printed).find("devices/interface")
+    assert nic is not None
+    mac, bridge = nic.find("mac").get("address"), nic.find("source").get("bridge")  # type: ignore[union-attr]
+    ident = nic.find("virtualport/parameters").get("interfaceid")  # type: ignore[union-attr]
+    lab = Lab.up(assign(load([EXAMPLES / "libvirt/libvirt.yaml"]), Lock())[0], lab_name)
+    tap, ovs = lab.port("shop/web1").tap, lab.ovs("hv1")
+    with lab.agent("hv1") as agent:
+        ovs.vsctl("del-port", "br-int", tap)
+        until(lambda: not agent.port("shop", "web1")["bound"])
+        assert pings(lab, "shop/web2", "192.168.1.11") == 0
+        # libvirt 9.0, src/util/virnetdevopenvswitch.c, virNetDevOpenvswitchAddPort()
+        ids = {
+            "attached-mac": mac,
+            "iface-id": ident,
+            "vm-id": "7e5a3c1e-9d0b-4c2a-8f4e-1b2c3d4e5f60",
+            "iface-status": "active",
+        }
+        wanted = [
+            word
+            for key, value in ids.items()
+            for word in ("--", "set", "Interface", tap, f'external_ids:{key}="{value}"')
+        ]
+        ovs.vsctl("--", "--if-exists", "del-port", tap, "--", "add-port", str(bridge), tap, *wanted)
+        until(lambda: agent.port("shop", "web1")["enforced"])
+        assert agent.port("shop", "web1")["up"]
+    assert pings(lab, "shop/web2", "192.168.1.11") == 3
+
+
+def pings(lab: Lab, source: str, address: str) -> int:
+    """How many of three echo requests are answered."""
+    out = lab.run(source, "ping", "-c", "3", "-i", "0.1", "-W", "1", address).stdout
+    return int(out.split(" packets transmitted, ")[1].split()[0])
