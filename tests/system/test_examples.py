@@ -12,8 +12,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from ovsnet.lab import netns
 from ovsnet.lab.lab import Lab
-from ovsnet.model import Lock, assign, load
+from ovsnet.model import Lock, Model, assign, load
 from tests.agent_kit import until
 from tests.system.test_lab_lifecycle import left_of
 
@@ -36,30 +37,35 @@ def as_written(example: str, printed: str) -> None:
     assert same, checker.output_difference(wanted, printed, doctest.ELLIPSIS | doctest.REPORT_NDIFF)
 
 
-def run(script: str, *argv: str) -> str:
-    """What a script prints."""
+def run(*argv: str) -> str:
+    """What a script prints; it is started from the project's directory, as the READMEs say."""
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / script), *argv], env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=100,
+        [sys.executable, *argv], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=100,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
+def model_of(file: str) -> Model:
+    """An example's model, with everything assigned."""
+    return assign(load([EXAMPLES / file]), Lock())[0]
+
+
 @pytest.mark.parametrize("example", ["two-tenants", "tiers", "ipv6-only", "twenty-hosts"])
 def test_a_lab_does_what_its_readme_shows(lab_name: str, example: str) -> None:
-    as_written(example, run(f"{example}/run.py", lab_name))
+    as_written(example, run(f"examples/{example}/run.py", lab_name))
     assert left_of(lab_name) == []
 
 
 def test_what_libvirt_plugs_comes_up(lab_name: str) -> None:
-    printed = run("libvirt/run.py", "shop/web1")
+    printed = run("examples/libvirt/run.py", "shop/web1")
     as_written("libvirt", printed)
     nic = ElementTree.fromstring(printed).find("devices/interface")
     assert nic is not None
     mac, bridge = nic.find("mac").get("address"), nic.find("source").get("bridge")  # type: ignore[union-attr]
     ident = nic.find("virtualport/parameters").get("interfaceid")  # type: ignore[union-attr]
-    lab = Lab.up(assign(load([EXAMPLES / "libvirt/libvirt.yaml"]), Lock())[0], lab_name)
+    lab = Lab.up(model_of("libvirt/libvirt.yaml"), lab_name)
     tap, ovs = lab.port("shop/web1").tap, lab.ovs("hv1")
     with lab.agent("hv1") as agent:
         ovs.vsctl("del-port", "br-int", tap)
@@ -87,3 +93,10 @@ def pings(lab: Lab, source: str, address: str) -> int:
     """How many of three echo requests are answered."""
     out = lab.run(source, "ping", "-c", "3", "-i", "0.1", "-W", "1", address).stdout
     return int(out.split(" packets transmitted, ")[1].split()[0])
+
+
+def test_an_orchestration_system_needs_the_hypervisors_api_alone(lab_name: str) -> None:
+    assert not re.search(r"^\s*(from|import) ovsnet", (EXAMPLES / "orchestrator/cloud.py").read_text(), re.M)
+    lab = Lab.up(model_of("orchestrator/hosts.yaml"), lab_name)
+    as_written("orchestrator", run("-m", "examples.orchestrator.run", lab.status()["directory"]))
+    assert netns.names(f"{lab_name}-") == [], "no machine is left"
