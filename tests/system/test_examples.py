@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -37,10 +38,10 @@ def as_written(example: str, printed: str) -> None:
     assert same, checker.output_difference(wanted, printed, doctest.ELLIPSIS | doctest.REPORT_NDIFF)
 
 
-def run(*argv: str) -> str:
+def run(*argv: str, inside: Sequence[str] = ()) -> str:
     """What a script prints; it is started from the project's directory, as the READMEs say."""
     done = subprocess.run(
-        [sys.executable, *argv], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=100,
+        [*inside, sys.executable, *argv], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=100,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -95,8 +96,31 @@ def pings(lab: Lab, source: str, address: str) -> int:
     return int(out.split(" packets transmitted, ")[1].split()[0])
 
 
-def test_an_orchestration_system_needs_the_hypervisors_api_alone(lab_name: str) -> None:
-    assert not re.search(r"^\s*(from|import) ovsnet", (EXAMPLES / "orchestrator/cloud.py").read_text(), re.M)
-    lab = Lab.up(model_of("orchestrator/hosts.yaml"), lab_name)
+@pytest.fixture
+def machines(lab_name: str) -> Iterator[str]:
+    """The lab's name; machines that an example left behind are removed afterwards."""
+    yield lab_name
+    for name in netns.names(f"{lab_name}-"):
+        netns.end(netns.pids_in([name]))
+        netns.delete(name)
+
+
+def imports_of(script: str) -> set[str]:
+    """The packages that a script of the examples imports."""
+    return set(re.findall(r"^\s*(?:from|import) (\w+)", (EXAMPLES / script).read_text(), re.M))
+
+
+def test_an_orchestration_system_needs_the_hypervisors_api_alone(machines: str) -> None:
+    assert imports_of("orchestrator/cloud.py") <= sys.stdlib_module_names | {"examples"}
+    lab = Lab.up(model_of("orchestrator/hosts.yaml"), machines)
     as_written("orchestrator", run("-m", "examples.orchestrator.run", lab.status()["directory"]))
-    assert netns.names(f"{lab_name}-") == [], "no machine is left"
+    assert netns.names(f"{machines}-") == [], "no machine is left"
+
+
+def test_an_orchestration_system_on_the_bus_needs_nats_alone(machines: str) -> None:
+    assert imports_of("bus/cloud.py") <= sys.stdlib_module_names | {"nats"}
+    lab = Lab.up(model_of("bus/hosts.yaml"), machines, transport="nats")
+    lab.kill_controller()
+    inside = ("ip", "netns", "exec", lab.control.netns)
+    as_written("bus", run("-m", "examples.bus.run", lab.status()["directory"], inside=inside))
+    assert netns.names(f"{machines}-") == [], "no machine is left"
