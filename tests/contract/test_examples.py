@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lxml import etree
 
 from ovsnet.lab.ovs import OvsInstance
 
 ROOT = Path(__file__).parents[2]
 MODEL = "examples/models/two-hosts.yaml"
+DOMAIN = Path("/usr/share/libvirt/schemas/domain.rng")  # of Debian's libvirt0
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +53,16 @@ def test_app_hears_of_the_revision(target: str) -> None:
 
 def test_app_is_as_short_as_promised() -> None:
     assert len((ROOT / "examples/app.py").read_text().splitlines()) <= 40
+
+
+def test_libvirt_takes_the_domain() -> None:
+    schema = etree.RelaxNG(etree.parse(DOMAIN))
+    printed = run("libvirt/run.py")
+    schema.assertValid(etree.fromstring(printed))
+    wrong = printed.replace("interfaceid=", "interface=")
+    assert not schema.validate(etree.fromstring(wrong)), "the control: another attribute is refused"
+
+
+@pytest.mark.parametrize("script", sorted(path.relative_to(ROOT) for path in ROOT.glob("examples/*/*.py")), ids=str)
+def test_an_example_is_short(script: Path) -> None:
+    assert len((ROOT / script).read_text().splitlines()) <= 60

@@ -40,7 +40,7 @@ hosts:
   hv1: {vtep: 10.0.0.11}
   hv2: {vtep: 10.0.0.12}
 """
-EXAMPLES = sorted(Path(__file__).parents[2].glob("examples/models/*.yaml"))
+EXAMPLES = sorted(Path(__file__).parents[2].glob("examples/*/*.yaml"))
 
 
 def write(directory: Path, text: str, name: str = "shop.yaml") -> Path:

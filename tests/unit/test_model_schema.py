@@ -14,7 +14,7 @@ from ovsnet.model.schema import TYPES, json_schema, state_schema
 from ovsnet.model.types import VpcState
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = sorted(ROOT.glob("examples/models/*.yaml"))
+EXAMPLES = sorted(ROOT.glob("examples/*/*.yaml"))
 WRONG = {
     "version": {"hosts": {}},
     "key": {"version": 1, "host": {}},
