@@ -25,6 +25,7 @@ from ovsnet.pipeline.fields import REGISTER_FIELDS
 from ovsnet.pipeline.tables import TABLES
 from ovsnet.reasons import reasons_page
 from ovsnet.transport.asyncapi import asyncapi
+from scripts.manpages import manpages
 
 ROOT = Path(__file__).parents[1]
 METRICS_INTRO = "`GET /metrics` of a service gives them in the text format of Prometheus. Times are in seconds."
@@ -61,6 +62,7 @@ def pages() -> dict[Path, str]:
         ROOT / "ovsnet/openflow" / FILE: forms(),
     }
     generated |= {ROOT / "docs" / name: page() for name, page in PAGES.items()}
+    generated |= {ROOT / "packaging/man" / name: text for name, text in manpages().items()}
     return generated | {
         path: modes.inserted(path.read_text(), table())
         for path, table in (

@@ -30,6 +30,11 @@ PRUNING = 300
 GC_THRESHOLD = (50_000, 20, 50)
 """The collector's thresholds: 100,000 ports are a million objects, and hardly any cycles."""
 
+EPILOG = """\
+The API is HTTP on RUN_DIR/controller.sock and, with --listen, by TLS on TCP.
+
+Example: ovsnet-controller --direct --store postgresql+psycopg://ovsnet@db/ovsnet"""
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the controller until SIGTERM or SIGINT; exits with 2 or 3 and one line when it cannot."""
@@ -47,7 +52,8 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="ovsnet-controller",
         description="Holds what is declared of all virtual networks, and tells hosts what concerns them.",
-        epilog="The API is HTTP on RUN_DIR/controller.sock and, with --listen, by TLS on TCP.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = found.add_argument
     add(
