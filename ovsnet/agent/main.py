@@ -49,7 +49,7 @@ GC_THRESHOLD = (50_000, 20, 50)
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the agent until SIGTERM or SIGINT; exits with 2 and one line for a user's mistake."""
     try:
-        options = _parser().parse_args(argv)
+        options = parser().parse_args(argv)
         log_to_stderr(json=options.log_json, host=options.host)
         status = run(config_of(options), options.run_dir, remote_of(options), bus_of(options))
     except UserError as exc:
@@ -58,13 +58,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.exit(status)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    found = argparse.ArgumentParser(
         prog="ovsnet-agent",
         description="Keeps one hypervisor's Open vSwitch at the virtual networks that it is told of.",
         epilog="The API is HTTP on RUN_DIR/agent.sock. SIGTERM ends the agent; the flows stay.",
     )
-    add = parser.add_argument
+    add = found.add_argument
     add("--host", required=True, help="this host's name in the model")
     add("--vtep", required=True, help="this host's tunnel address, IPv4 or IPv6")
     add("--ovsdb", default="unix:/run/openvswitch/db.sock", help="the OVSDB server (default: %(default)s)")
@@ -102,10 +103,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--boot-grace", type=float, default=60.0, metavar="SECONDS", help="(default: %(default)s)")
     add("--boot-id-file", type=Path, default=BOOT_ID_FILE, help="says which boot this is (default: %(default)s)")
-    add_options(parser)
+    add_options(found)
     add("--log-json", action="store_true", help="log one JSON object a line")
     add("--version", action="version", version=f"ovsnet-agent {VERSION}")
-    return parser
+    return found
 
 
 def _add_service(add: Callable[..., object]) -> None:
