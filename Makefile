@@ -2,7 +2,7 @@
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 RUN = PYTHONPATH=. $(PYTHON) -m
 
-.PHONY: help tools check format bench docs
+.PHONY: help tools check format bench docs site
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\): ## /\1\t/p' Makefile
@@ -24,6 +24,10 @@ format: tools ## let ruff rewrite what it can
 
 docs: ## write the generated pages
 	PYTHONPATH=. $(PYTHON) scripts/generate_docs.py
+
+site: ## docs/ as a site in build/site; any warning is an error
+	$(RUN) mkdocs build --strict --quiet
+	@echo "build/site/index.html is its first page."
 
 bench: ## a table and JSON; needs root for the parts that use network namespaces
 	$(RUN) benchmarks

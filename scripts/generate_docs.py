@@ -12,9 +12,13 @@ from benchmarks import groups_page, modes
 from benchmarks.scale import page as scale
 from benchmarks.scale.inputs import Figures, Machine, Site
 from benchmarks.scale.measured import RESULTS, read
+from ovsnet.agent.api import agent_api
 from ovsnet.agent.metrics import METRICS
+from ovsnet.cli.docs import cli_page
+from ovsnet.controller.api.app import controller_api
 from ovsnet.controller.api.metrics import METRICS as CONTROLLER_METRICS
 from ovsnet.features import FEATURES, TEMPLATES
+from ovsnet.http.docs import api_page
 from ovsnet.http.metrics import markdown
 from ovsnet.lint import lint_page
 from ovsnet.model.docs import PAGES
@@ -28,6 +32,23 @@ from ovsnet.transport.asyncapi import asyncapi
 from scripts.manpages import manpages
 
 ROOT = Path(__file__).parents[1]
+API_HEAD = """\
+# The {name}'s API, request by request
+
+<!-- Generated from the OpenAPI document; do not edit. -->
+
+```text
+   GET /openapi.json ───► this page                          {name}
+   PUT /v1/vpcs/shop/ports/web1?wait=5s ───────────────► ┌──────────────┐
+   ◄── 200, the new revision · or a problem document ─── │ check, write │
+                                                         └──────────────┘
+```
+
+    curl --unix-socket {socket} http://{name}/openapi.json
+
+[{page}]({page}) says how to use it. Words under *body* are names of types in `/openapi.json`. A refusal is a problem
+document with a `code`, and changes nothing.
+"""
 METRICS_INTRO = "`GET /metrics` of a service gives them in the text format of Prometheus. Times are in seconds."
 
 
@@ -59,6 +80,11 @@ def pages() -> dict[Path, str]:
         ROOT / "docs/asyncapi.yaml": bus,
         ROOT / "docs/explain.md": reasons_page(),
         ROOT / "docs/lint.md": lint_page(),
+        ROOT / "docs/cli.md": cli_page(),
+        ROOT / "docs/api-agent.md": api_page(agent_api().document(), api_head("agent", "/run/ovsnet/agent.sock")),
+        ROOT / "docs/api-controller.md": api_page(
+            controller_api().document(), api_head("controller", "/run/ovsnet-controller/controller.sock")
+        ),
         ROOT / "ovsnet/openflow" / FILE: forms(),
     }
     generated |= {ROOT / "docs" / name: page() for name, page in PAGES.items()}
@@ -71,6 +97,11 @@ def pages() -> dict[Path, str]:
             (ROOT / "docs/security-groups.md", groups_page.markdown),
         )
     }
+
+
+def api_head(name: str, socket: str) -> str:
+    """What the page of an API begins with."""
+    return API_HEAD.format(name=name, socket=socket, page=f"{name}.md")
 
 
 def ways_table() -> str:
