@@ -53,6 +53,8 @@ HIDDEN = (
     ),
     Hidden(("permitted",), r"\[0: 0, drop\]", "what no port sends is dropped by the next table as well"),
     Hidden(("permitted",), r"\[(10|15): 0, drop\]", "every port has flows of its own in these tables"),
+    Hidden(("wider mask",), r" vlan_tci\]: ", "whether there is a tag has a bit of its own"),
+    Hidden(("wider mask",), r"\[30: 101,reg0,nd_target", "nobody else here has the owner's MAC at another address"),
     Hidden(WEAK, r"\[0: in_port, go on\]", "what no port sends is dropped by the next table as well"),
     Hidden(WEAK, r"\[10: vlan_tci, drop\]", "a tagged frame is dropped by the port's last flow too"),
     Hidden(WEAK, r"\[10: arp_op, go on\]", "a reply from 0.0.0.0 is dropped a table later"),
