@@ -46,8 +46,7 @@ def main(name: str = "migration") -> None:
             server = socket.create_server(("192.168.1.11", 5432))
         with netns.inside(lab.port("shop/web3").netns):
             client = socket.create_connection(("192.168.1.11", 5432))
-            argv = ["ping", "-q", "-c", "250", "-i", "0.01", "192.168.1.11"]
-            ping = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+            ping = subprocess.Popen(["ping", "-qc250", "-i.01", "192.168.1.11"], stdout=subprocess.PIPE, text=True)
         with server.accept()[0] as accepted:
             move(lab)
             client.sendall(b"still here")
