@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -61,6 +62,18 @@ def test_libvirt_takes_the_domain() -> None:
     schema.assertValid(etree.fromstring(printed))
     wrong = printed.replace("interfaceid=", "interface=")
     assert not schema.validate(etree.fromstring(wrong)), "the control: another attribute is refused"
+
+
+def test_the_table_names_every_example() -> None:
+    found = {path.name for path in (ROOT / "examples").iterdir() if path.name not in {"README.md", "__pycache__"}}
+    listed = set(re.findall(r"^\| \[(.+?)\]\(\1\)", (ROOT / "examples/README.md").read_text(), re.M))
+    assert found - {"machines.py", "models"} == listed
+
+
+@pytest.mark.parametrize("page", sorted(path.relative_to(ROOT) for path in ROOT.glob("examples/**/README.md")), ids=str)
+def test_what_a_page_links_to_is_there(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)[)#]", (ROOT / page).read_text())
+    assert [link for link in links if not (ROOT / page.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("script", sorted(path.relative_to(ROOT) for path in ROOT.glob("examples/*/*.py")), ids=str)

@@ -59,6 +59,16 @@ def test_a_lab_does_what_its_readme_shows(lab_name: str, example: str) -> None:
     assert left_of(lab_name) == []
 
 
+@pytest.mark.alone
+def test_a_machine_moves_while_it_is_pinged(lab_name: str) -> None:
+    printed = run("examples/migration/run.py", lab_name)
+    as_written("migration", printed)
+    received = re.search(r"^250 packets transmitted, (\d+) received, [\d.]+% packet loss$", printed, re.M)
+    assert received, "no ping is answered twice"
+    assert int(received[1]) >= 245
+    assert left_of(lab_name) == []
+
+
 def test_what_libvirt_plugs_comes_up(lab_name: str) -> None:
     printed = run("examples/libvirt/run.py", "shop/web1")
     as_written("libvirt", printed)
