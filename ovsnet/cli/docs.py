@@ -128,10 +128,11 @@ def _table(rows: list[tuple[str, str]]) -> list[str]:
 def _service(path: tuple[str, ...]) -> list[str]:
     """The command that runs a service, with the options of the service."""
     parser = _SERVICES[path[-1]]()
-    about = f"{parser.description} The same as `{parser.prog}`. {parser.epilog}"
+    told, _, example = (parser.epilog or "").partition("\n\nExample: ")
+    about = f"{parser.description} The same as `{parser.prog}`. {told}"
     actions = [one for one in parser._actions if one.dest not in {"help", "version"}]
     rows = [(_names(one.option_strings, _given(one)), _told(one, parser.prog)) for one in actions]
-    return [f"## {path[-1]}", "", f"    ovsnet {path[-1]} OPTIONS", "", about, "", *_table(rows)]
+    return [f"## {path[-1]}", "", f"    ovsnet {path[-1]} OPTIONS", "", about, "", *_table(rows), f"    {example}", ""]
 
 
 def _given(action: argparse.Action) -> str:
