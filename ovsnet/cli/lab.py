@@ -10,7 +10,7 @@ import typer
 
 from ovsnet.cli.common import AsJson, ModelFiles, SiteFile, console, print_json, write
 from ovsnet.cli.live import progress_bar
-from ovsnet.errors import EXIT_NO
+from ovsnet.errors import EXIT_NO, needing
 
 if TYPE_CHECKING:
     from ovsnet.lab.lab import Lab
@@ -57,8 +57,10 @@ def up(
     Examples: ovsnet lab up examples/models/demo.yaml · ovsnet lab up my.yaml --name second --transport nats
     """
     from ovsnet.errors import UserError
-    from ovsnet.lab.lab import Lab
     from ovsnet.model import load_assigned
+
+    with needing("lab"):
+        from ovsnet.lab.lab import Lab
 
     if datapath not in {"netdev", "system"}:
         raise UserError(f"--datapath {datapath}: give netdev or system.")
@@ -101,9 +103,9 @@ def test(name: LabName = None, as_json: AsJson = False) -> None:
 
     Example: ovsnet lab test --json
     """
+    lab = _lab(name)
     from ovsnet.lab.report import show
 
-    lab = _lab(name)
     with progress_bar() as progress:
         result = lab.test(progress=progress)
     if as_json:
@@ -137,7 +139,8 @@ def down(name: LabName = None) -> None:
 
     Example: ovsnet lab down --name second
     """
-    from ovsnet.lab.lab import down as remove
+    with needing("lab"):
+        from ovsnet.lab.lab import down as remove
 
     left = remove(name or _running())
     if left:
@@ -230,7 +233,8 @@ def _only(name: str) -> bool:
 
 
 def _lab(name: str | None) -> Lab:
-    from ovsnet.lab.lab import Lab
+    with needing("lab"):
+        from ovsnet.lab.lab import Lab
 
     return Lab.open(name or _running())
 

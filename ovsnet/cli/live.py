@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ovsnet.errors import UserError
+from ovsnet.errors import UserError, needing
 from ovsnet.facts import Facts
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def sockets(lab: str | None, socket: Path | None, model_name: str | None = None)
     """
     lab = _meant(lab, socket, model_name)
     if lab is not None:
-        from ovsnet.lab.lab import Lab
+        with needing("lab"):
+            from ovsnet.lab.lab import Lab
 
         return {name: Path(host.run_dir) / "agent.sock" for name, host in Lab.open(lab).topology.hosts.items()}
     return _behind(socket or AGENT_SOCKET)
@@ -52,7 +53,8 @@ def controlled(lab: str | None, socket: Path | None, model_name: str | None = No
     lab = _meant(lab, socket, model_name)
     if lab is None:
         return None
-    from ovsnet.lab.lab import Lab
+    with needing("lab"):
+        from ovsnet.lab.lab import Lab
 
     found = Lab.open(lab)
     return None if found.topology.control is None else found

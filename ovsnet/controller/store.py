@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from ovsnet.controller import migrations, schema
 from ovsnet.controller.errors import StoreError
 from ovsnet.controller.history import AuditEntry
+from ovsnet.errors import needing
 
 BUSY_MS = 5000
 """Milliseconds that a statement waits for SQLite's lock."""
@@ -143,7 +144,8 @@ def _engine(url: str) -> Engine:
         if parsed.get_backend_name() == "sqlite":
             return _sqlite_engine(url, parsed.database)
         if parsed.get_backend_name() == "postgresql":
-            return create_engine(url, pool_pre_ping=True, pool_size=4, connect_args={"connect_timeout": 5})
+            with needing("postgres") if parsed.get_driver_name() == "psycopg" else contextlib.nullcontext():
+                return create_engine(url, pool_pre_ping=True, pool_size=4, connect_args={"connect_timeout": 5})
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as exc:
         raise StoreError("store-unavailable", f"--store {url}: {exc}") from None
     raise StoreError("store-unavailable", f"--store {url}: give a sqlite:/// or a postgresql+psycopg:// URL")

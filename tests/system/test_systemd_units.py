@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import signal
@@ -68,21 +67,32 @@ def command(unit: Path, variables: Mapping[str, str]) -> list[str]:
     return words
 
 
-@contextmanager
-def started(unit: Path, directory: Path, variables: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """What the unit starts, once it has said that it is ready; it has to end well at SIGTERM, in the time it has."""
+def programs_of_the_tree(directory: Path) -> Path:
+    """A directory with programs that run what is in the tree."""
     programs = directory / "bin"
     programs.mkdir()
-    program = programs / unit.stem
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m {MODULES[unit.stem]} "$@"\n')
-    program.chmod(0o755)
+    for name, module in MODULES.items():
+        program = programs / name
+        program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m {module} "$@"\n')
+        program.chmod(0o755)
+    return programs
+
+
+@contextmanager
+def started(
+    unit: Path, directory: Path, variables: Mapping[str, str], programs: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """What the unit starts, once it has said that it is ready; it has to end well at SIGTERM, in the time it has.
+
+    ``programs`` stands for /opt/ovsnet/bin, which is on the unit's PATH.
+    """
     said, log = settings(unit), directory / "log"
     assert said["Type"] == "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, log.open("wb") as out:
         notify.bind(str(directory / "notify"))
         notify.settimeout(20)
-        environment = {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), **variables}
-        environment["NOTIFY_SOCKET"] = str(directory / "notify")
+        path = said["Environment"].removeprefix("PATH=").replace("/opt/ovsnet/bin", str(programs))
+        environment = {"PATH": path, "NOTIFY_SOCKET": str(directory / "notify"), **variables}
         process = subprocess.Popen(command(unit, variables), env=environment, cwd="/", stdout=out, stderr=out)
         try:
             assert notify.recv(100) == b"READY=1", log.read_text()
@@ -100,7 +110,7 @@ def unit_of(name: str) -> Path:
 
 def test_the_controllers_unit_starts_it(tmp_path: Path) -> None:
     options = f"--run-dir {tmp_path} --store sqlite:///{tmp_path / 'c.db'}"
-    with started(unit_of("ovsnet-controller"), tmp_path, {"OVSNET_OPTIONS": options}):
+    with started(unit_of("ovsnet-controller"), tmp_path, {"OVSNET_OPTIONS": options}, programs_of_the_tree(tmp_path)):
         assert ControllerClient(tmp_path / "controller.sock").ready() == {"ready": True, "reasons": []}
 
 
@@ -112,7 +122,7 @@ def test_the_agents_unit_starts_it(tmp_path: Path) -> None:
         run, state = host.dir / "run", host.dir / "state"
         options = f"--ovsdb {host.ovs.db_target} --datapath netdev --run-dir {run} --state-dir {state}"
         names = {"OVSNET_HOST": "hv7", "OVSNET_VTEP": "10.0.0.17", "OVSNET_OPTIONS": options}
-        with started(unit_of("ovsnet-agent"), tmp_path, names):
+        with started(unit_of("ovsnet-agent"), tmp_path, names, programs_of_the_tree(tmp_path)):
             seen = host.client.host()
             assert (seen["host"], seen["vtep"]) == ("hv7", "10.0.0.17")
             host.client.close()
