@@ -19,7 +19,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 OWN = {"ovsnet", "tests", "benchmarks", "examples", "scripts"}
 BY_NAME = {
     "postgres": {"psycopg"},
-    "dev": {"build", "mypy", "pytest-timeout", "pyroute2", "ruff", "setuptools", "types-pyyaml"},
+    "dev": {"build", "mkdocs", "mypy", "pytest-timeout", "pyroute2", "ruff", "setuptools", "types-pyyaml"},
 }
 """What is there without an import: drivers that a URL names, tools, plugins, stubs, and what the lab needs."""
 
