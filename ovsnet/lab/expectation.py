@@ -337,7 +337,7 @@ def _refusal(sender: _Nic, seen: Parsed) -> Reason | None:
         return Reason.VLAN_TAG
     if not sender.secure:
         return None
-    if all(seen.src != mac for mac, _ in sender.grants):
+    if seen.src != sender.mac and all(seen.src != mac for mac, _ in sender.grants):
         return Reason.SPOOFED_MAC
     if seen.ethertype == ARP:
         return _refusal_of_arp(sender, seen)

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from ovsnet.model.types import Model
+from ovsnet.model.types import Host, Model, Network, Port, Subnet, Vpc
 from tests.property.compiled import Installer
 from tests.property.exchanges import exchanges
 from tests.property.frames import KINDS, arrivals, cases
-from tests.property.harness import Cloud
+from tests.property.harness import VTEPS, Cloud
 from tests.property.reference import run, run_arrivals, run_strays
-from tests.property.strategies import models
+from tests.property.strategies import OPEN, models, port_id
 
 FRAMES = 200
 
@@ -43,6 +43,27 @@ def test_the_switch_does_what_the_model_means(
     cloud: Cloud, install: Installer, model: Model, seed: int, nd_responder: bool
 ) -> None:
     check(cloud, install, model, seed, nd_responder)
+
+
+@pytest.mark.parametrize("nd_responder", [True, False], ids=["nd-answered", "nd-forwarded"])
+def test_a_port_without_addresses_has_its_mac(cloud: Cloud, install: Installer, nd_responder: bool) -> None:
+    network = Network(vni=0x1388, subnets=(Subnet(cidr="10.0.0.0/24"), Subnet(cidr="2001:db8:1::/64")))
+    addresses = {"none": (), "peer": ("10.0.0.10", "2001:db8:1::10"), "far": ("10.0.0.11", "2001:db8:1::11")}
+    ports = {
+        name: Port(
+            network="web",
+            host="hv2" if name == "far" else "hv1",
+            mac=f"02:00:00:00:01:0{number}",
+            ips=ips,
+            id=port_id("blue", name),
+            security_groups=("open",),
+        )
+        for number, (name, ips) in enumerate(addresses.items())
+    }
+    hosts = {host: Host(vtep=VTEPS[host][0]) for host in ("hv1", "hv2")}
+    vpc = Vpc(networks={"web": network}, ports=ports, security_groups={"open": OPEN})
+    for seed in range(4):
+        check(cloud, install, Model(name="bare", hosts=hosts, vpcs={"blue": vpc}), seed, nd_responder)
 
 
 def check_filtering(cloud: Cloud, install: Installer, model: Model, seed: int) -> None:
