@@ -28,8 +28,11 @@ AGENT_PORT = 7443
 """Where an agent listens unless its host's ``agent`` says otherwise."""
 FLUSH_EVERY = 0.2
 """Seconds between two flushes, after which what was published leaves the outbox."""
-SILENT_AFTER = 15.0
-"""Seconds without a report after which a host is said to be out of contact."""
+SILENT_AFTER = 45.0
+"""Seconds without a report after which a host is said to be out of contact.
+
+A host that has no news sends a full report every 22 to 38 s (``FULL_EVERY`` of the agent).
+"""
 
 Activate = Callable[[str, str, str], None]
 """``activate(vpc, port, host)``: a port that was moving to a host has arrived there."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from ovsnet.agent import reporting, subscriber
+from ovsnet.controller.dissemination import SILENT_AFTER
 from ovsnet.controller.status import ON_ITS_WAY, UNHEARD, Contact, Status
 from ovsnet.transport.messages import PROTOCOL, PortReport, ReportMessage, VpcReport
 
@@ -116,3 +118,8 @@ def test_contact_is_told_when_it_changes() -> None:
         Contact("hv1", "back"),
         Contact("hv2", "back"),
     ]
+
+
+def test_a_host_without_news_is_not_called_silent() -> None:
+    """A full report comes every half minute, a quarter more or less."""
+    assert 1.25 * max(subscriber.FULL_EVERY, reporting.FULL_EVERY) < SILENT_AFTER
