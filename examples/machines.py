@@ -1,28 +1,31 @@
 """Machines for the examples: a namespace with an eth0 stands for one. With a tap for the veth it would be QEMU."""
 
 import subprocess
+from pathlib import Path
 
 
 def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True)
 
 
-def vsctl(lab, host: str, *words: str) -> None:
-    """ovs-vsctl on a host of the lab whose directory this is."""
-    subprocess.run(["ovs-vsctl", f"--db=unix:{lab}/h/{host}/db.sock", *words], check=True)
+def vsctl(directory: Path, host: str, *words: str) -> None:
+    """ovs-vsctl on a host of the lab that has this directory."""
+    subprocess.run(["ovs-vsctl", f"--db=unix:{directory}/h/{host}/db.sock", *words], check=True)
 
 
-def plug(lab, host: str, device: str, ident: str) -> str:
+def plug(directory: Path, host: str, device: str, ident: str) -> str:
     """Plug a device into a host's switch as libvirt does, with the port's id as iface-id; returns its other end."""
-    inside = ("-n", f"ovsnet-{lab.name}.host.{host}", "link")
+    inside = ("-n", f"ovsnet-{directory.name}.host.{host}", "link")
     ip(*inside, "add", device, "mtu", "1450", "type", "veth", "peer", "name", f"{device}-peer")
     ip(*inside, "set", device, "up")
-    vsctl(lab, host, "add-port", "br-int", device, "--", "set", "interface", device, f"external_ids:iface-id={ident}")
+    words = ("set", "interface", device, f"external_ids:iface-id={ident}")
+    vsctl(directory, host, "add-port", "br-int", device, "--", *words)
     return f"{device}-peer"
 
 
-def unplug(lab, host: str, device: str) -> None:
-    vsctl(lab, host, "del-port", "br-int", device)
+def unplug(directory: Path, host: str, device: str) -> None:
+    vsctl(directory, host, "del-port", "br-int", device)
+    ip("-n", f"ovsnet-{directory.name}.host.{host}", "link", "delete", device)
 
 
 def boot(lab: str, host: str, name: str, device: str, address: str, mac: str = "") -> None:

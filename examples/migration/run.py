@@ -20,8 +20,7 @@ def tell(lab: Lab, verb: str) -> None:
     for host in lab.topology.hosts:
         with lab.agent(host) as agent:
             getattr(agent, verb)("shop", "db1", "hv2", owner=lab.model.name, wait=5)
-    with lab.agent("hv3") as agent:
-        print(f"{verb}: web3's packet is {agent.trace('shop/web3', 'shop/db1')['reason']}")
+    print(f"{verb}: web3's packet is {lab.agent('hv3').trace('shop/web3', 'shop/db1')['reason']}")
 
 
 def move(lab: Lab) -> None:
@@ -48,6 +47,7 @@ def main(name: str = "migration") -> None:
             client = socket.create_connection(("192.168.1.11", 5432))
             ping = subprocess.Popen(["ping", "-qc250", "-i.01", "192.168.1.11"], stdout=subprocess.PIPE, text=True)
         with server.accept()[0] as accepted:
+            accepted.settimeout(5)
             move(lab)
             client.sendall(b"still here")
             print(f"the connection of before: {accepted.recv(99).decode()}; the pings go on: {ping.poll() is None}")
