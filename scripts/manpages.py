@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import re
-from collections.abc import Iterable, Iterator
-from enum import Enum
-from typing import Any
-
-import typer.main
+from collections.abc import Iterable
 
 from ovsnet._version import VERSION
-from ovsnet.agent.main import parser as agent_parser
-from ovsnet.cli import app
-from ovsnet.controller.main import parser as controller_parser
-from ovsnet.errors import EXIT_MISTAKE, EXIT_NO, EXIT_UNAVAILABLE
+from ovsnet.cli import described
+from ovsnet.cli.described import Parameter, Text
+from ovsnet.errors import EXIT_MISTAKE, EXIT_UNAVAILABLE
 
-EXITS = {
-    0: "It is done, or the answer is yes.",
-    EXIT_NO: "The answer is no: not delivered, not as declared, not enforced in time.",
-    EXIT_MISTAKE: "The user's mistake, in one message with place, reason and remedy. Nothing was changed.",
-    EXIT_UNAVAILABLE: "An agent, a controller, a switch or a lab does not answer.",
-}
 SERVICE_EXITS = {
     0: "It was ended by SIGTERM or SIGINT.",
     EXIT_MISTAKE: "The user's mistake, in one message with place, reason and remedy.",
@@ -44,87 +32,59 @@ def manpages() -> dict[str, str]:
     """Every page: its file's name -> text."""
     return {
         "ovsnet.1": _commands(),
-        "ovsnet-agent.8": _service(agent_parser(), AGENT_FILES, SERVICE_EXITS),
-        "ovsnet-controller.8": _service(controller_parser(), CONTROLLER_FILES, CONTROLLER_EXITS),
+        "ovsnet-agent.8": _service(described.SERVICES["agent"](), AGENT_FILES, SERVICE_EXITS),
+        "ovsnet-controller.8": _service(described.SERVICES["controller"](), CONTROLLER_FILES, CONTROLLER_EXITS),
     }
 
 
 def _commands() -> str:
     """The page of ``ovsnet`` with all its commands."""
-    root = typer.main.get_command(app)
-    lines = _head("ovsnet", 1, "User Commands", root.help or "")
+    root = described.root()
+    purpose = " ".join(root.text.paragraphs)
+    lines = _head("ovsnet", 1, "User Commands", purpose)
     lines += [".SH SYNOPSIS", r"\fBovsnet\fR \fICOMMAND\fR [\fIOPTIONS\fR] [\fIARGUMENTS\fR]", ".SH DESCRIPTION"]
-    lines += _paragraphs(root.help or "") + _options(root.params)
-    lines.append(".SH COMMANDS")
-    for words, command in _leaves(root, ("ovsnet",)):
-        arguments = [rf"\fI{_text(_metavar(one))}\fR" for one in command.params if one.param_type_name == "argument"]
-        lines.append(f'.SS "{" ".join([_text(" ".join(words)), *arguments])}"')
-        lines += _paragraphs(inspect.cleandoc(command.help or "")) + _options(command.params)
-    return _page([*lines, *_exits(EXITS)], ("ovsnet-agent(8)", "ovsnet-controller(8)", "ovs-vswitchd(8)"))
-
-
-def _leaves(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command that does something, with the words that name it."""
-    for name, below in getattr(command, "commands", {}).items():
-        if getattr(below, "commands", None):
-            yield from _leaves(below, (*words, name))
-        else:
-            yield (*words, name), below
+    lines += [_text(purpose), *_parameters(root.parameters), ".SH COMMANDS"]
+    for one in described.commands():
+        if not one.group:
+            arguments = [rf"\fI{_text(argument.value)}\fR" for argument in one.parameters if not argument.names]
+            lines.append(f'.SS "{" ".join(["ovsnet", _text(" ".join(one.words)), *arguments])}"')
+            lines += _paragraphs(one.text) + _parameters(one.parameters)
+    return _page([*lines, *_exits(described.EXITS)], ("ovsnet-agent(8)", "ovsnet-controller(8)", "ovs-vswitchd(8)"))
 
 
 def _service(parser: argparse.ArgumentParser, files: dict[str, str], exits: dict[int, str]) -> str:
     """The page of a service's process."""
     description = parser.description or ""
     lines = _head(parser.prog, 8, "System Manager's Manual", description)
-    required = [rf"\fB{_text(one.option_strings[-1])}\fR \fI{_argument(one)}\fR" for one in _actions(parser, True)]
+    groups = [
+        (group.title or "", [described.option_of(one, parser.prog) for one in group._group_actions])
+        for group in parser._action_groups
+        if group._group_actions
+    ]
+    required = [
+        rf"\fB{_text(one.names[-1])}\fR \fI{_text(one.value)}\fR"
+        for _, found in groups
+        for one in found
+        if one.required
+    ]
     lines += [".SH SYNOPSIS", " ".join([rf"\fB{_text(parser.prog)}\fR", *required, r"[\fIOPTIONS\fR]"])]
-    lines += [".SH DESCRIPTION", *_paragraphs(f"{description}\n\n{inspect.cleandoc(parser.epilog or '')}")]
-    for group in parser._action_groups:
-        if group._group_actions:
-            lines.append(f".SH {_text((group.title or '').upper())}")
-            for action in group._group_actions:
-                names = ", ".join(rf"\fB{_text(name)}\fR" for name in action.option_strings)
-                value = "" if action.nargs == 0 else rf" \fI{_argument(action)}\fR"
-                lines += [".TP", names + value, _text(_expanded(action, parser.prog))]
+    lines += [".SH DESCRIPTION", *_paragraphs(described.text_of(f"{description}\n\n{parser.epilog or ''}"))]
+    for title, found in groups:
+        sentences = (one._replace(meaning=f"{one.meaning[:1].upper()}{one.meaning[1:]}.") for one in found)
+        lines += [f".SH {_text(title.upper())}", *_parameters(sentences)]
     lines.append(".SH FILES")
     for path, meaning in files.items():
         lines += [".TP", rf"\fI{_text(path)}\fR", meaning]
     return _page([*lines, *_exits(exits)], ("ovsnet(1)", "ovs-vswitchd(8)", "systemd.service(5)"))
 
 
-def _actions(parser: argparse.ArgumentParser, required: bool) -> list[argparse.Action]:
-    return [action for action in parser._actions if action.required is required]
-
-
-def _argument(action: argparse.Action) -> str:
-    if action.choices is not None:
-        return _text("|".join(map(str, action.choices)))
-    return _text(str(action.metavar or action.dest.upper().replace("_", "-")))
-
-
-def _expanded(action: argparse.Action, program: str) -> str:
-    said = (action.help or "") % {**vars(action), "prog": program}
-    return f"{said[:1].upper()}{said[1:]}."
-
-
-def _metavar(param: Any) -> str:
-    """What stands for a parameter's value."""
-    if isinstance(param.default, Enum):
-        return "|".join(one.value for one in type(param.default))
-    return str(param.metavar or param.opts[0].lstrip("-").upper())
-
-
-def _options(params: Iterable[Any]) -> list[str]:
+def _parameters(parameters: Iterable[Parameter]) -> list[str]:
     lines = []
-    for one in params:
-        if one.param_type_name == "argument":
-            names = rf"\fI{_text(_metavar(one))}\fR"
-        else:
-            names = ", ".join(rf"\fB{_text(name)}\fR" for name in one.opts)
-            names += "" if one.is_flag else rf" \fI{_text(_metavar(one))}\fR"
-        default = one.default.value if isinstance(one.default, Enum) else one.default
-        shown = f" (default: {default})" if isinstance(default, str | float | int) and default else ""
-        lines += [".TP", names, _text(f"{one.help or ''}{shown}")]
+    for one in parameters:
+        value = [rf"\fI{_text(one.value)}\fR"] if one.value else []
+        names = ", ".join(rf"\fB{_text(name)}\fR" for name in one.names)
+        shown = f" (default: {one.default})" if one.default else ""
+        lines += [".TP", " ".join([*([names] if names else []), *value]), _text(one.meaning + shown)]
     return lines
 
 
@@ -147,15 +107,12 @@ def _page(lines: list[str], also: Iterable[str]) -> str:
     return "\n".join([origin, *lines, ".SH SEE ALSO", ",\n".join(pages)]) + "\n"
 
 
-def _paragraphs(text: str) -> list[str]:
-    """Paragraphs of a help text; what follows ``Example:`` stands as it is typed."""
-    lines: list[str] = []
-    for number, paragraph in enumerate(re.split(r"\n\s*\n", text.strip())):
-        words = " ".join(paragraph.split())
-        if found := re.match(r"(Examples?:) (.*)", words):
-            lines += [".PP", found[1], ".RS 4", ".EX", *map(_text, found[2].split(" · ")), ".EE", ".RE"]
-        else:
-            lines += [*([".PP"] if number else []), _text(words)]
+def _paragraphs(text: Text) -> list[str]:
+    """Paragraphs of a help text; its examples stand as they are typed."""
+    lines = [line for part in text.paragraphs for line in (".PP", _text(part))][1:]
+    if text.examples:
+        title = "Example:" if len(text.examples) == 1 else "Examples:"
+        lines += [".PP", title, ".RS 4", ".EX", *map(_text, text.examples), ".EE", ".RE"]
     return lines
 
 

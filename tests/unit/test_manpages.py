@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
 
 from ovsnet.agent.main import parser as agent_parser
 from ovsnet.cli import app
+from ovsnet.cli.described import text_of
 from ovsnet.controller.main import parser as controller_parser
-from scripts.manpages import _leaves, _paragraphs, _text, manpages
+from scripts.manpages import _paragraphs, _text, manpages
 
 PAGES = manpages()
-GROFF = shutil.which("groff")
 
 
 def printed(page: str) -> str:
@@ -28,10 +30,19 @@ def printed(page: str) -> str:
     return done.stdout
 
 
+def leaves(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command that does something, with the words that name it."""
+    for name, below in getattr(command, "commands", {}).items():
+        if getattr(below, "commands", None):
+            yield from leaves(below, (*words, name))
+        else:
+            yield (*words, name), below
+
+
 def test_every_command_and_option_is_there() -> None:
     page = PAGES["ovsnet.1"]
     sections = dict(re.findall(r'^\.SS "(.*?)"\n(.*?)(?=^\.S[SH])', page, re.MULTILINE | re.DOTALL))
-    for words, command in _leaves(typer.main.get_command(app), ("ovsnet",)):
+    for words, command in leaves(typer.main.get_command(app), ("ovsnet",)):
         (body,) = (body for head, body in sections.items() if f"{head} ".startswith(_text(" ".join(words)) + " "))
         assert ".EX" in body, f"{words} has no example"
         for param in command.params:
@@ -50,7 +61,7 @@ def test_every_option_of_a_service_is_there(name: str, parser: type) -> None:
 def test_text_is_no_request() -> None:
     assert _text(".lock is a file") == r"\&.lock is a file"
     assert _text(r"a\b `lab up` --json") == r"a\eb \fBlab up\fR \-\-json"
-    assert _paragraphs("One.\n\nExamples: a b · c") == [
+    assert _paragraphs(text_of("One.\n\nExamples: a b · c")) == [
         "One.",
         ".PP",
         "Examples:",
@@ -63,7 +74,7 @@ def test_text_is_no_request() -> None:
     ]
 
 
-@pytest.mark.skipif(GROFF is None, reason="needs groff")
+@pytest.mark.skipif(shutil.which("groff") is None, reason="needs groff, which sudo ./test installs")
 @pytest.mark.parametrize("name", PAGES)
 def test_they_print(name: str) -> None:
     text = printed(PAGES[name])
