@@ -12,12 +12,10 @@ from collections.abc import AsyncIterator, Iterable
 from ovsnet.agent import report
 from ovsnet.agent.agent import Agent
 from ovsnet.transport.messages import ReportMessage, encode
-from ovsnet.transport.reports import Pace, Reporter
+from ovsnet.transport.reports import FULL_EVERY, Pace, Reporter
 
 BEAT = 2.0
 """Seconds between two signs of life; a reader may give up after three times that."""
-FULL_EVERY = 30.0
-"""Seconds between two full reports; a quarter more or less at random."""
 
 
 async def reports(agent: Agent, owner: str) -> AsyncIterator[bytes]:

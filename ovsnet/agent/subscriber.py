@@ -37,15 +37,13 @@ from ovsnet.transport.messages import (
     encode,
 )
 from ovsnet.transport.operations import operations_of
-from ovsnet.transport.reports import Difference, Pace, Picture, Reporter
+from ovsnet.transport.reports import FULL_EVERY, Difference, Pace, Picture, Reporter
 from ovsnet.transport.subjects import CHANGE, CHUNK, HEADS, HELLO, PREFIX, REPORT, Subjects
 from ovsnet.transport.view import ConflictError
 
 log = logging.getLogger(__name__)
 R = TypeVar("R", Picture, Difference)
 
-FULL_EVERY = 30.0
-"""Seconds between two full reports; a quarter more or less at random."""
 MAX_WAITING = 256 << 20
 """Bytes of messages that wait to be handled; what comes beyond is dropped, and the next heads show it."""
 

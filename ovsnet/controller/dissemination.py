@@ -21,6 +21,7 @@ from ovsnet.transport.changes import patch_for
 from ovsnet.transport.fanout import VpcChange, fan_out
 from ovsnet.transport.feed import Transport
 from ovsnet.transport.messages import ReportMessage
+from ovsnet.transport.reports import FULL_EVERY
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +29,8 @@ AGENT_PORT = 7443
 """Where an agent listens unless its host's ``agent`` says otherwise."""
 FLUSH_EVERY = 0.2
 """Seconds between two flushes, after which what was published leaves the outbox."""
-SILENT_AFTER = 45.0
-"""Seconds without a report after which a host is said to be out of contact.
-
-A host that has no news sends a full report every 22 to 38 s (``FULL_EVERY`` of the agent).
-"""
+SILENT_AFTER = 1.5 * FULL_EVERY
+"""Seconds without a report after which a host is said to be out of contact."""
 
 Activate = Callable[[str, str, str], None]
 """``activate(vpc, port, host)``: a port that was moving to a host has arrived there."""

@@ -11,6 +11,8 @@ from ovsnet.transport.messages import PROTOCOL, PortReport, ReportMessage, VpcRe
 
 T = TypeVar("T")
 
+FULL_EVERY = 30.0
+"""Seconds between two full reports of a host; a quarter more or less at random."""
 AT_ONCE = 0.001
 """Seconds for which changes are gathered at the least."""
 MAX_ENTRIES = 2000

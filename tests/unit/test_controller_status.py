@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from ovsnet.agent import reporting, subscriber
 from ovsnet.controller.dissemination import SILENT_AFTER
 from ovsnet.controller.status import ON_ITS_WAY, UNHEARD, Contact, Status
 from ovsnet.transport.messages import PROTOCOL, PortReport, ReportMessage, VpcReport
+from ovsnet.transport.reports import FULL_EVERY
 
 
 def report(
@@ -122,4 +122,4 @@ def test_contact_is_told_when_it_changes() -> None:
 
 def test_a_host_without_news_is_not_called_silent() -> None:
     """A full report comes every half minute, a quarter more or less."""
-    assert 1.25 * max(subscriber.FULL_EVERY, reporting.FULL_EVERY) < SILENT_AFTER
+    assert 1.25 * FULL_EVERY < SILENT_AFTER
