@@ -14,6 +14,10 @@ from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 _CANONICAL_MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 _ANY_MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(?:\1[0-9A-Fa-f]{2}){4}")
 _LENGTH = re.compile(r"0|[1-9][0-9]{0,2}")
+
+GATEWAY_MAC = "02:6f:76:00:00:01"
+"""The MAC of every router's gateways on every host: locally administered, and no port's."""
+
 _MAPPED = bytes(10) + b"\xff\xff"
 
 
@@ -78,6 +82,8 @@ def mac_fault(mac: str) -> str | None:
     """Why a canonical MAC cannot belong to an interface, as words that follow "is", or ``None`` if it can."""
     if mac[1] in "13579bdf":
         return "a multicast or broadcast address"
+    if mac == GATEWAY_MAC:
+        return "the MAC of every gateway"
     return "all zero" if mac == "00:00:00:00:00:00" else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 import msgspec
 
@@ -12,7 +13,9 @@ from ovsnet.model.checks import MAX_VNI
 from ovsnet.model.lock import Lock
 from ovsnet.model.nodes import Draft
 from ovsnet.model.report import model_error
-from ovsnet.model.types import Model, Network, Port, Vpc
+from ovsnet.model.types import Model, Network, Port, Router, Vpc
+
+N = TypeVar("N", Network, Router)
 
 FIRST_VNI = 10_000
 """The pool of assigned VNIs begins here, above the numbers that people like to choose."""
@@ -103,53 +106,59 @@ class Assignment:
         self.source = model
         self.before = lock
         self.drafts = drafts
-        self.vnis: dict[str, int] = {}
+        self.vnis: dict[str, dict[str, int]] = {"networks": {}, "routers": {}}
         self.ips: dict[str, tuple[str, ...]] = {}
 
     def lock(self) -> Lock:
         """What is in use of the old lock, and what is new."""
-        return Lock(networks=self.vnis, ports=self.ips)
+        return Lock(networks=self.vnis["networks"], routers=self.vnis["routers"], ports=self.ips)
 
     def model(self, *, fresh: bool) -> Model:
         """The model with locked values filled in, and with new ones too if ``fresh``."""
-        networks = self._networks(fresh)
+        vnis = self._assigned_vnis(fresh)
         vpcs = {}
         for name, vpc in self.source.vpcs.items():
+            networks = {key: _numbered(one, vnis.get((name, "networks", key))) for key, one in vpc.networks.items()}
+            routers = {key: _numbered(one, vnis.get((name, "routers", key))) for key, one in vpc.routers.items()}
             ports = self._ports(name, vpc, fresh)
-            changed = networks[name] != vpc.networks or ports is not vpc.ports
-            vpcs[name] = msgspec.structs.replace(vpc, networks=networks[name], ports=ports) if changed else vpc
+            changed = networks != vpc.networks or routers != vpc.routers or ports is not vpc.ports
+            new = {"networks": networks, "routers": routers, "ports": ports}
+            vpcs[name] = msgspec.structs.replace(vpc, **new) if changed else vpc
         return msgspec.structs.replace(self.source, vpcs=vpcs)
 
-    def _networks(self, fresh: bool) -> dict[str, dict[str, Network]]:
-        result = {name: dict(vpc.networks) for name, vpc in self.source.vpcs.items()}
-        every = [(vpc, name, one) for vpc, networks in result.items() for name, one in networks.items()]
+    def _assigned_vnis(self, fresh: bool) -> dict[tuple[str, str, str], int]:
+        """The VNIs that the lock has for what declares none, and with ``fresh`` new ones, by VPC, collection, name."""
+        every = [
+            (vpc, kind, name, one.vni)
+            for kind in self.vnis
+            for vpc, declared in self.source.vpcs.items()
+            for name, one in getattr(declared, kind).items()
+        ]
         owners: dict[int, Path] = {
-            one.vni: ("vpcs", vpc, "networks", name, "vni") for vpc, name, one in every if one.vni is not None
+            vni: ("vpcs", vpc, kind, name, "vni") for vpc, kind, name, vni in every if vni is not None
         }
+        found: dict[tuple[str, str, str], int] = {}
         waiting = []
-        for vpc, name, network in every:
-            key = f"{vpc}/{name}"
-            vni = self.before.networks.get(key)
-            if network.vni is not None:
-                if network.vni == vni:  # the model had the lock applied already
-                    self.vnis[key] = network.vni
-                continue
-            if vni is None or not 1 <= vni <= MAX_VNI:
-                waiting.append((key, vpc, name))
-                continue
-            if vni in owners:
-                reason = f"{vni} was assigned to network {key}, as the lock file says"
+        for vpc, kind, name, declared_vni in every:
+            vni = getattr(self.before, kind).get(f"{vpc}/{name}")
+            if declared_vni is not None:
+                if declared_vni == vni:  # the model had the lock applied already
+                    self.vnis[kind][f"{vpc}/{name}"] = declared_vni
+            elif vni is None or not 1 <= vni <= MAX_VNI:
+                waiting.append((vpc, kind, name))
+            elif vni in owners:
+                reason = f"{vni} was assigned to {kind[:-1]} {vpc}/{name}, as the lock file says"
                 self.drafts.append(Draft("duplicate-vni", owners[vni], reason))
-                continue
-            owners[vni] = ("vpcs", vpc, "networks", name)
-            result[vpc][name] = msgspec.structs.replace(network, vni=vni)
-            self.vnis[key] = vni
+            else:
+                owners[vni] = ("vpcs", vpc, kind, name)
+                found[vpc, kind, name] = vni
         if fresh:
             pool = (vni for vni in range(FIRST_VNI, MAX_VNI + 1) if vni not in owners)
-            for (key, vpc, name), vni in zip(sorted(waiting), pool, strict=False):
-                result[vpc][name] = msgspec.structs.replace(result[vpc][name], vni=vni)
-                self.vnis[key] = vni
-        return result
+            order = sorted(waiting, key=lambda key: (key[1], f"{key[0]}/{key[2]}"))
+            found |= dict(zip(order, pool, strict=False))
+        for (vpc, kind, name), vni in found.items():
+            self.vnis[kind][f"{vpc}/{name}"] = vni
+        return found
 
     def _ports(self, vpc_name: str, vpc: Vpc, fresh: bool) -> dict[str, Port]:
         if self.before.ports:
@@ -204,12 +213,17 @@ class Assignment:
             found[cidr] = packed
 
 
+def _numbered(one: N, vni: int | None) -> N:
+    return one if vni is None else msgspec.structs.replace(one, vni=vni)
+
+
 def missing(model: Model) -> list[Draft]:
     """``assignment-missing`` for every VNI and every port's addresses that are neither declared nor assigned."""
     paths: list[Path] = []
     for vpc, one in model.vpcs.items():
         base = ("vpcs", vpc)
         paths += [(*base, "networks", name, "vni") for name, network in one.networks.items() if network.vni is None]
+        paths += [(*base, "routers", name, "vni") for name, router in one.routers.items() if router.vni is None]
         paths += [(*base, "ports", name, "ips") for name, port in one.ports.items() if port.ips is None]
     values = {
         "command": "Declare it, or run 'ovsnet apply' or 'ovsnet lab up', which assign it and write the lock file."

@@ -17,8 +17,9 @@ from ovsnet.errors import Path, path_text, shown
 from ovsnet.model.addresses import Cidr, ip_text, not_unicast, parse_cidr, parse_ip, unusable_range
 from ovsnet.model.fields import AGENT_PATTERN
 from ovsnet.model.nodes import Draft
+from ovsnet.model.routes import joined, usual_gateway
 from ovsnet.model.structure import BAD
-from ovsnet.model.types import Host, Network, Subnet, Underlay
+from ovsnet.model.types import Host, Network, Router, Subnet, Underlay
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 MIN_MTU, MAX_MTU = 1350, 65535
@@ -137,27 +138,49 @@ def _agent_fault(text: str) -> str:
     return "" if named and port != 0 and not extra else "has no address and port in it, or more than that"
 
 
-def check_network(drafts: Drafts, path: Path, network: Network, vnis: dict[int, Path]) -> tuple[Network, NetworkView]:
+def check_network(
+    drafts: Drafts, path: Path, network: Network, vnis: dict[int, Path], *, routed: bool = False
+) -> tuple[Network, NetworkView]:
     """The network with canonical ranges, and its view for the ports.
 
-    ``vnis``: the path of the network that has a VNI, for all that must not share one.
+    ``vnis``: the path of whatever has a VNI, for all that must not share one. ``routed``: a router joins it, so that
+    every subnet has a gateway.
     """
     check_name(drafts, str(path[-1]), path)
     view = NetworkView(path)
     view.sound = not drafts.broken(path)
     if network.vni is not None:
-        _check_vni(drafts, path, network.vni, vnis)
+        check_vni(drafts, path, network.vni, vnis)
     subnets = []
     for index, subnet in enumerate(network.subnets):
         checked, cidr = _check_subnet(drafts, (*path, "subnets", index), subnet, view)
         subnets.append(checked)
         view.sound &= cidr is not None
+        if routed and cidr is not None and checked.gateway is None:
+            view.gateways[usual_gateway(cidr)] = cidr
     if tuple(subnets) != network.subnets:
         network = msgspec.structs.replace(network, subnets=tuple(subnets))
     return network, view
 
 
-def _check_vni(drafts: Drafts, path: Path, vni: int, vnis: dict[int, Path]) -> None:
+def check_networks(
+    drafts: Drafts,
+    base: Path,
+    networks: Mapping[str, Network],
+    routers: Mapping[str, Router],
+    vnis: dict[int, Path],
+) -> tuple[dict[str, Network], dict[str, NetworkView]]:
+    """All networks of a VPC, as :func:`check_network`."""
+    routed = joined(routers)
+    result, views = {}, {}
+    for name, network in networks.items():
+        path = (*base, "networks", name)
+        result[name], views[name] = check_network(drafts, path, network, vnis, routed=name in routed)
+    return result, views
+
+
+def check_vni(drafts: Drafts, path: Path, vni: int, vnis: dict[int, Path]) -> None:
+    """``invalid-vni``, ``duplicate-vni``: of the network or router at ``path``; ``vnis`` as for ``check_network``."""
     place = (*path, "vni")
     if not 1 <= vni <= MAX_VNI:
         drafts.add("invalid-vni", place, f"{vni} is not within 1 to {MAX_VNI}")

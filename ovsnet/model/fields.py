@@ -10,9 +10,12 @@ from ovsnet.model.types import (
     Labelled,
     Model,
     Network,
+    NextHop,
     Port,
     Remote,
     RemoteEndpoint,
+    Route,
+    Router,
     Rule,
     SecurityGroup,
     Subnet,
@@ -73,6 +76,11 @@ FIELDS: dict[tuple[type, str], Doc] = {
     ),
     (Vpc, "tenant"): Doc("Whose it is; left out, the VPC's name.", "acme", NAME_PATTERN),
     (Vpc, "networks"): Doc("The VPC's L2 segments by name.", "{web: {vni: 5001}}", NAME_PATTERN),
+    (Vpc, "routers"): Doc(
+        "The VPC's routers by name: which of its networks reach each other, and what lies beyond.",
+        "{r1: {networks: [web, db]}}",
+        NAME_PATTERN,
+    ),
     (Vpc, "ports"): Doc("The VPC's virtual NICs by name.", "{web1: {network: web, host: hv1}}", NAME_PATTERN),
     (Vpc, "security_groups"): Doc(
         "The VPC's security groups by name. Without one named `default` it has one that lets its own members in and "
@@ -140,7 +148,29 @@ FIELDS: dict[tuple[type, str], Doc] = {
     ),
     (Network, "subnets"): Doc("The address ranges of the network, IPv4 and IPv6.", "[{cidr: 192.168.1.0/24}]"),
     (Subnet, "cidr"): Doc("The range, without host bits.", "192.168.1.0/24", CIDR_PATTERN),
-    (Subnet, "gateway"): Doc("The default gateway, which no port may have as its address.", "192.168.1.1", IP_PATTERN),
+    (Subnet, "gateway"): Doc(
+        "The router's address in it, which no port may have; left out, the subnet's first one, once a router joins.",
+        "192.168.1.1",
+        IP_PATTERN,
+    ),
+    (Router, "vni"): Doc(
+        "The number of the routed domain, out of the networks' VNIs; left out, it is assigned and kept in the lock "
+        "file.",
+        "9001",
+        least=1,
+        most=0xFFFFFF,
+    ),
+    (Router, "networks"): Doc("The networks of the same VPC that it joins.", "[web, db]", NAME_PATTERN),
+    (Router, "routes"): Doc(
+        "Ranges that lie behind ports, or nowhere. The longest prefix holds.", "[{to: 10.50.0.0/16, via: {port: fw1}}]"
+    ),
+    (Route, "to"): Doc(
+        "The range, without host bits; `0.0.0.0/0` and `::/0` are all else.", "10.50.0.0/16", CIDR_PATTERN
+    ),
+    (Route, "via"): Doc("The port that it lies behind; of several each connection takes one.", "{port: fw1}"),
+    (Route, "blackhole"): Doc("What is sent there is dropped, and nobody is told.", "true"),
+    (NextHop, "port"): Doc("A port in one of the router's networks, by name.", "fw1", NAME_PATTERN),
+    (NextHop, "ip"): Doc("The address of a port in one of the router's networks.", "192.168.1.250", IP_PATTERN),
     (Port, "network"): Doc("The network of the same VPC that the port is in.", "web", NAME_PATTERN),
     (Port, "host"): Doc("The host that it runs on; left out, it is delivered to nobody.", "hv1", NAME_PATTERN),
     (Port, "mac"): Doc("Its MAC address; left out, one that follows from its id.", "02:00:00:00:01:01", MAC_PATTERN),
@@ -186,6 +216,7 @@ FIELDS: dict[tuple[type, str], Doc] = {
     (VpcState, "revision"): Doc("Counts up with every change.", "7", least=0),
     (VpcState, "owner"): Doc("The model's name, or the API client.", "shop-demo"),
     (VpcState, "networks"): Doc("All networks of the VPC, with their VNIs.", "{web: {vni: 5001}}", NAME_PATTERN),
+    (VpcState, "routers"): Doc("All routers of the VPC, with their VNIs.", "{r1: {networks: [web]}}", NAME_PATTERN),
     (VpcState, "ports"): Doc("All ports of the VPC, with ids, MACs and addresses.", "{}", NAME_PATTERN),
     (VpcState, "endpoints"): Doc("Neighbours that are known by their VTEP alone.", "{}", NAME_PATTERN),
     (VpcState, "hosts"): Doc("The VTEP address of every host that has a port of it.", "{hv1: 10.0.0.11}", NAME_PATTERN),

@@ -12,7 +12,7 @@ import msgspec
 
 from ovsnet.errors import Path
 from ovsnet.model.assign import Assignment, apply_lock, missing
-from ovsnet.model.checks import Drafts, check_hosts, check_name, check_network, check_underlay
+from ovsnet.model.checks import Drafts, check_hosts, check_name, check_networks, check_underlay
 from ovsnet.model.collector import collector_paused
 from ovsnet.model.files import (
     SITE_KEYS,
@@ -30,6 +30,7 @@ from ovsnet.model.lock import Lock, lock_path, read_lock, write_lock
 from ovsnet.model.nodes import Draft, Node, mark
 from ovsnet.model.port_checks import PortChecker, check_families
 from ovsnet.model.report import model_error
+from ovsnet.model.router_checks import RouterChecker
 from ovsnet.model.structure import BAD, build, convert_plain
 from ovsnet.model.types import Model
 
@@ -186,9 +187,7 @@ def check_model(model: Model, structural: list[Draft], lock: Lock) -> Checked:
         check_name(drafts, name, base)
         if vpc.tenant and vpc.tenant is not BAD:
             check_name(drafts, vpc.tenant, (*base, "tenant"), on_key=False)
-        networks, views = {}, {}
-        for key, network in vpc.networks.items():
-            networks[key], views[key] = check_network(drafts, (*base, "networks", key), network, vnis)
+        networks, views = check_networks(drafts, base, vpc.networks, vpc.routers, vnis)
         ports = PortChecker(drafts, name, base, views, hosts, ids).check(vpc.ports)
         groups = GroupChecker(drafts, base, vpc.security_groups, vpc.address_groups)
         groups.check_members(ports, {})
@@ -196,6 +195,7 @@ def check_model(model: Model, structural: list[Draft], lock: Lock) -> Checked:
             vpc,
             tenant=vpc.tenant or name,
             networks=networks,
+            routers=RouterChecker(drafts, base, views, ports, vnis).check(vpc.routers),
             ports=ports,
             security_groups=groups.check_groups(),
             address_groups=groups.check_address_groups(),

@@ -26,10 +26,11 @@ _HEAD = """\
 
 
 class Lock(Declared, frozen=True, kw_only=True):
-    """Assignments: VNIs by ``VPC/NETWORK``, IP addresses by ``VPC/PORT``."""
+    """Assignments: VNIs by ``VPC/NETWORK`` and ``VPC/ROUTER``, IP addresses by ``VPC/PORT``."""
 
     lock_version: int = 1
     networks: dict[str, int] = {}
+    routers: dict[str, int] = {}
     ports: dict[str, tuple[str, ...]] = {}
 
 
@@ -92,14 +93,16 @@ def _invalid(path: Path, reason: str, line: int = 0, column: int = 0) -> ModelEr
 
 def lock_text(lock: Lock) -> str:
     """The file's text: comments and JSON (which is YAML), sorted, one line an entry."""
-    networks = ",\n".join(f"    {_key(key)}: {lock.networks[key]}" for key in sorted(lock.networks))
+    numbers = {"networks": lock.networks, "routers": lock.routers}
     ports = ",\n".join(
         f"    {_key(key)}: {msgspec.json.format(msgspec.json.encode(lock.ports[key]), indent=0).decode()}"
         for key in sorted(lock.ports)
     )
     parts = [f'  "lock_version": {lock.lock_version}']
-    if networks:
-        parts.append('  "networks": {\n' + networks + "\n  }")
+    for what, vnis in numbers.items():
+        lines = ",\n".join(f"    {_key(key)}: {vnis[key]}" for key in sorted(vnis))
+        if lines:
+            parts.append(f'  "{what}": {{\n{lines}\n  }}')
     if ports:
         parts.append('  "ports": {\n' + ports + "\n  }")
     return _HEAD + "{\n" + ",\n".join(parts) + "\n}\n"

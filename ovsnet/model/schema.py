@@ -15,9 +15,12 @@ from ovsnet.model.types import (
     Host,
     Model,
     Network,
+    NextHop,
     Port,
     Remote,
     RemoteEndpoint,
+    Route,
+    Router,
     Rule,
     SecurityGroup,
     Subnet,
@@ -27,7 +30,10 @@ from ovsnet.model.types import (
 )
 
 _GROUPS: tuple[type[Declared], ...] = (SecurityGroup, Rule, Remote)
-TYPES: tuple[type[Declared], ...] = (Model, Underlay, Host, Vpc, Network, Subnet, Port, AllowedAddress, *_GROUPS)
+_ROUTERS: tuple[type[Declared], ...] = (Router, Route, NextHop)
+TYPES: tuple[type[Declared], ...] = (
+    Model, Underlay, Host, Vpc, Network, Subnet, *_ROUTERS, Port, AllowedAddress, *_GROUPS,
+)  # fmt: skip
 """The types of a model file, from the top."""
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -50,7 +56,7 @@ def json_schema() -> dict[str, Any]:
 def state_schema() -> dict[str, Any]:
     """The schema of one VPC's state, as a hypervisor is told it."""
     types: tuple[type[Declared], ...] = (VpcState, Network, Subnet, Port, RemoteEndpoint, AllowedAddress)
-    return _schema_of(VpcState, (*types, *_GROUPS), "A VPC's state")
+    return _schema_of(VpcState, (*types, *_ROUTERS, *_GROUPS), "A VPC's state")
 
 
 def _schema_of(top: type[Declared], types: tuple[type[Declared], ...], title: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import msgspec
 
 from ovsnet.errors import ModelError, Path, Problem, path_text
 from ovsnet.model.assign import complete
-from ovsnet.model.checks import Drafts, check_name, check_network, check_vteps
+from ovsnet.model.checks import Drafts, check_name, check_networks, check_vteps
 from ovsnet.model.collector import collector_paused
 from ovsnet.model.endpoint_checks import EndpointChecker
 from ovsnet.model.group_checks import GroupChecker
@@ -17,6 +17,7 @@ from ovsnet.model.json_source import decode_quickly, read_json
 from ovsnet.model.nodes import Draft, SourceError, mark
 from ovsnet.model.port_checks import PortChecker, check_families
 from ovsnet.model.report import make_problem, model_error
+from ovsnet.model.router_checks import RouterChecker
 from ovsnet.model.structure import build, convert_plain
 from ovsnet.model.types import Declared, Model, VpcState
 
@@ -49,6 +50,7 @@ def _state(model: Model, name: str, revisions: Mapping[str, int] | int) -> VpcSt
         revision=revisions if isinstance(revisions, int) else revisions.get(name, 1),
         owner=model.name,
         networks=vpc.networks,
+        routers=vpc.routers,
         ports=vpc.ports,
         hosts={host: model.hosts[host].vtep for host in sorted(placed)},
         security_groups=vpc.security_groups,
@@ -119,10 +121,13 @@ def check_states(states: Mapping[str, VpcState]) -> list[Problem]:
         if key != state.name:
             values = {"suggestion": f"Call it {key!r}, or hand it over under its own name."}
             drafts.append(Draft("invalid-name", (key, "name"), f"the state under {key!r} is named otherwise", values))
-        for name, network in state.networks.items():
-            path: Path = (key, "networks", name)
-            if network.vni is not None and (owner := vnis.setdefault(network.vni, path)) is not path:
-                reason = f"{network.vni} is already the VNI of {path_text(owner)}"
+        numbered: list[tuple[Path, int | None]] = [
+            ((key, "networks", name), n.vni) for name, n in state.networks.items()
+        ]
+        numbered += [((key, "routers", name), router.vni) for name, router in state.routers.items()]
+        for path, vni in numbered:
+            if vni is not None and (owner := vnis.setdefault(vni, path)) is not path:
+                reason = f"{vni} is already the VNI of {path_text(owner)}"
                 drafts.append(Draft("duplicate-vni", (*path, "vni"), reason))
         for name, port in state.ports.items():
             path = (key, "ports", name)
@@ -140,16 +145,16 @@ def _check(state: VpcState, host: str | None) -> tuple[VpcState, list[Problem]]:
         check_name(drafts, name, ("hosts", name))
     vteps = check_vteps(drafts, {name: (text, ("hosts", name)) for name, text in state.hosts.items()})
     vnis: dict[int, Path] = {}
-    networks, views = {}, {}
-    for name, network in state.networks.items():
-        networks[name], views[name] = check_network(drafts, ("networks", name), network, vnis)
-        if network.vni is None:
-            _unassigned(drafts, ("networks", name, "vni"))
+    networks, views = check_networks(drafts, (), state.networks, state.routers, vnis)
+    for collection, objects in (("networks", state.networks), ("routers", state.routers)):
+        for name in (name for name, one in objects.items() if one.vni is None):
+            _unassigned(drafts, (collection, name, "vni"))
     ports = PortChecker(drafts, state.name, (), views, state.hosts, {}).check(state.ports)
     for name, port in state.ports.items():
         missing = (key for key, value in (("id", port.id), ("mac", port.mac), ("ips", port.ips)) if value in {None, ""})
         for key in missing:
             _unassigned(drafts, ("ports", name, key))
+    routers = RouterChecker(drafts, (), views, ports, vnis).check(state.routers)
     leading = check_families(drafts, (), ports, vteps, host)
     endpoints = EndpointChecker(drafts, views, vteps, leading).check(state.endpoints) if state.endpoints else {}
     checker = GroupChecker(drafts, (), state.security_groups, state.address_groups)
@@ -159,6 +164,7 @@ def _check(state: VpcState, host: str | None) -> tuple[VpcState, list[Problem]]:
         return state, sorted((make_problem(draft, None) for draft in drafts.found), key=lambda one: one.path)
     if (
         networks != state.networks
+        or routers != state.routers
         or vteps != state.hosts
         or endpoints != state.endpoints
         or groups != state.security_groups
@@ -168,6 +174,7 @@ def _check(state: VpcState, host: str | None) -> tuple[VpcState, list[Problem]]:
         state = msgspec.structs.replace(
             state,
             networks=networks,
+            routers=routers,
             ports=ports,
             endpoints=endpoints,
             hosts=vteps,

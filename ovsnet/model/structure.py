@@ -19,7 +19,9 @@ from ovsnet.model.types import (
     Host,
     Model,
     Network,
+    NextHop,
     RemoteEndpoint,
+    Router,
     SecurityGroup,
     Subnet,
     Vpc,
@@ -32,16 +34,9 @@ BAD = "\x00"
 RESERVED: dict[type, frozenset[str]] = {
     Model: frozenset({"provider_networks", "shared_networks", "peerings"}),
     Host: frozenset({"gateway", "bridges"}),
-    Vpc: frozenset(
-        {
-            "routers",
-            "floating_ips",
-            "virtual_ips",
-            "peerings",
-            "shared_networks",
-        }
-    ),
+    Vpc: frozenset({"floating_ips", "virtual_ips", "peerings", "shared_networks"}),
     Network: frozenset({"multicast", "evpn"}),
+    Router: frozenset({"external", "evpn"}),
     Subnet: frozenset({"dns"}),
 }
 """Keys that the model's language has and that this version refuses."""
@@ -54,6 +49,7 @@ _NOTHING = object()
 _SPOKEN: dict[type, str] = {
     Vpc: "VPC",
     AllowedAddress: "allowed address",
+    NextHop: "next hop",
     RemoteEndpoint: "endpoint",
     SecurityGroup: "security group",
     VpcState: "VPC's state",
@@ -166,16 +162,23 @@ class _Converter:
         return self._scalar(node, kind, path)
 
     def _one_of(self, node: Node, kinds: list[inspect.Type], path: Path) -> Any:
-        """A value that may be a number, text or a list: what is written decides which."""
+        """A value that may be of several kinds, such as a number or a list: what is written decides which."""
         whole = node.kind in {"plain", "literal"} and _DECIMAL.fullmatch(node.text)
         for kind in kinds:
             if isinstance(kind, inspect.VarTupleType) and node.kind == "list":
                 return self._tuple(node, kind, path)
+            if isinstance(kind, inspect.StructType) and node.kind == "mapping":
+                return self.struct(node, cast(type[Declared], kind.cls), path)
             if isinstance(kind, inspect.IntType) and whole:
                 return int(node.text)
             if isinstance(kind, inspect.StrType) and node.kind in {"plain", "quoted"} and not (whole or node.is_null):
                 return node.text
-        words = {inspect.IntType: "a number", inspect.StrType: "text", inspect.VarTupleType: "a list"}
+        words = {
+            inspect.IntType: "a number",
+            inspect.StrType: "text",
+            inspect.VarTupleType: "a list",
+            inspect.StructType: "a mapping",
+        }
         return self._wrong(node, path, " or ".join(words[type(kind)] for kind in kinds))
 
     def _dict(self, node: Node, kind: inspect.DictType, path: Path) -> Any:
@@ -225,7 +228,9 @@ def convert_known(raw: Any, cls: type[T]) -> T:
 
 def _known(raw: Any, kind: inspect.Type) -> Any:
     if isinstance(kind, inspect.UnionType) and raw is not None:
-        kind = next(one for one in kind.types if not isinstance(one, inspect.NoneType))
+        kinds = [one for one in kind.types if not isinstance(one, inspect.NoneType)]
+        wanted = inspect.VarTupleType if isinstance(raw, list) else inspect.StructType
+        kind = next((one for one in kinds if isinstance(one, wanted)), kinds[0])
     if isinstance(kind, inspect.StructType) and isinstance(raw, dict):
         known = {one.encode_name: one.type for one in kind.fields}
         return {key: _known(value, known[key]) for key, value in raw.items() if key in known}

@@ -50,6 +50,41 @@ class Subnet(Declared, frozen=True, kw_only=True):
     gateway: str | None = None
 
 
+class NextHop(Declared, frozen=True, kw_only=True):
+    """Where a route leads: exactly one of a port's name and an address of a port."""
+
+    port: str | None = None
+    ip: str | None = None
+
+
+class Route(Declared, frozen=True, kw_only=True):
+    """A static route: what is sent to the range ``to`` goes to ``via``, or nowhere (``blackhole``).
+
+    Of several next hops each connection takes one (RFC 2992).
+    """
+
+    to: str
+    via: NextHop | tuple[NextHop, ...] = ()
+    blackhole: bool = False
+
+    @property
+    def hops(self) -> tuple[NextHop, ...]:
+        """The next hops, one or several."""
+        return (self.via,) if isinstance(self.via, NextHop) else self.via
+
+
+class Router(Labelled, frozen=True, kw_only=True):
+    """A routed domain: ``networks`` of its VPC that reach each other, and ``routes`` to elsewhere.
+
+    ``vni`` names the domain, out of the VNIs of networks; ``None`` until it is assigned. A subnet's ``gateway`` left
+    out is its first address, once a router joins.
+    """
+
+    vni: int | None = None
+    networks: tuple[str, ...] = ()
+    routes: tuple[Route, ...] = ()
+
+
 class Network(Labelled, frozen=True, kw_only=True):
     """One L2 segment; ``vni`` is 1..16777215, ``None`` until it is assigned."""
 
@@ -159,6 +194,7 @@ class Vpc(Labelled, frozen=True, kw_only=True):
 
     tenant: str = ""
     networks: dict[str, Network] = {}
+    routers: dict[str, Router] = {}
     ports: dict[str, Port] = {}
     security_groups: dict[str, SecurityGroup] = {}
     address_groups: dict[str, AddressGroup] = {}
@@ -186,6 +222,7 @@ class VpcState(Declared, frozen=True, kw_only=True):
     revision: int
     owner: str = ""
     networks: dict[str, Network] = {}
+    routers: dict[str, Router] = {}
     ports: dict[str, Port] = {}
     endpoints: dict[str, RemoteEndpoint] = {}
     hosts: dict[str, str] = {}
