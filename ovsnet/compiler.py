@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ovsnet.desired import HOST, ConflictError, Delta, Desired, Owned, Subject, row_of
 from ovsnet.facts import Facts
@@ -17,29 +16,15 @@ from ovsnet.features import FEATURES, Endpoint, SourceAddress
 from ovsnet.features.base import Members
 from ovsnet.features.security_groups import member_rows
 from ovsnet.filters import Filters, Policy
-from ovsnet.members import Memberships
+from ovsnet.held import HeldVpc
 from ovsnet.model.numbers import cidr_int, ip_int, link_local, mac_int
 from ovsnet.model.rules import groups_of
-from ovsnet.model.types import AddressGroup, Network, Port, RemoteEndpoint, SecurityGroup, VpcState
+from ovsnet.model.types import AddressGroup, Network, Port, RemoteEndpoint, Router, SecurityGroup, VpcState
 from ovsnet.numbers import Numbers
 from ovsnet.pipeline.template import Key, Row
 
 T = TypeVar("T")
 _PORT_ROWS = tuple(feature.port for feature in FEATURES if feature.port)
-
-
-@dataclass
-class _Vpc:
-    """What the compiler holds of one VPC, with its indexes."""
-
-    networks: dict[str, Network] = field(default_factory=dict)
-    ports: dict[str, Port] = field(default_factory=dict)
-    endpoints: dict[str, RemoteEndpoint] = field(default_factory=dict)
-    hosts: dict[str, str] = field(default_factory=dict)
-    members: dict[str, set[Subject]] = field(default_factory=dict)  # network -> its ports and endpoints
-    local: dict[str, set[str]] = field(default_factory=dict)  # network -> its ports on this host, or about to come
-    placed: dict[str, set[str]] = field(default_factory=dict)  # host -> the ports on it, or about to come
-    groups: Memberships = field(default_factory=Memberships)
 
 
 class HostCompiler:
@@ -54,7 +39,7 @@ class HostCompiler:
         self.facts = Facts()
         self.desired = Desired()
         self.numbers = Numbers() if numbers is None else numbers
-        self._vpcs: dict[str, _Vpc] = {}
+        self._vpcs: dict[str, HeldVpc] = {}
         self._filters: dict[str, Filters] = {}
         self._unsettled: set[str] = set()
         self._rows: dict[Subject, dict[Key, Owned]] = {}
@@ -75,6 +60,7 @@ class HostCompiler:
             for name, vpc in self._vpcs.items():
                 for network in vpc.networks:
                     self._touch_network(name, network)
+                self._touch_all(Subject("router", name, router) for router in vpc.routers)
             return
         for name in (old.down ^ facts.down) & self._vpcs.keys():
             for port in (port for ports in self._vpcs[name].local.values() for port in ports):
@@ -86,10 +72,11 @@ class HostCompiler:
 
     def put_vpc(self, state: VpcState) -> None:
         """Take the whole state of a VPC; touches what differs from what is held."""
-        vpc = self._vpcs.get(state.name) or _Vpc()
+        vpc = self._vpcs.get(state.name) or HeldVpc(state.name)
         self.patch_vpc(
             state.name,
             networks=_difference(vpc.networks, state.networks),
+            routers=_difference(vpc.routers, state.routers),
             ports=_difference(vpc.ports, state.ports),
             endpoints=_difference(vpc.endpoints, state.endpoints),
             hosts=_difference(vpc.hosts, state.hosts),
@@ -113,16 +100,19 @@ class HostCompiler:
         networks: Mapping[str, Network | None] | None = None,
         endpoints: Mapping[str, RemoteEndpoint | None] | None = None,
         hosts: Mapping[str, str | None] | None = None,
+        routers: Mapping[str, Router | None] | None = None,
         security_groups: Mapping[str, SecurityGroup | None] | None = None,
         address_groups: Mapping[str, AddressGroup | None] | None = None,
     ) -> None:
         """Take changes of a VPC: new objects by name, ``None`` for one that is gone."""
-        vpc = self._vpcs.setdefault(name, _Vpc())
+        vpc = self._vpcs.setdefault(name, HeldVpc(name))
         self._change_groups(name, security_groups or {}, address_groups or {})
         for network, declared in (networks or {}).items():
             self._touch_network(name, network)
             _store(vpc.networks, network, declared)
             self._touch_network(name, network)
+        if routers:
+            self._change_routers(name, vpc, routers)
         for host, vtep in (hosts or {}).items():
             _store(vpc.hosts, host, vtep)
             for port in vpc.placed.get(host, ()):
@@ -172,10 +162,11 @@ class HostCompiler:
         flows.update(new)
         return Delta(add, remove)
 
-    def _change_port(self, name: str, vpc: _Vpc, port: str, new: Port | None) -> None:
+    def _change_port(self, name: str, vpc: HeldVpc, port: str, new: Port | None) -> None:
         old = vpc.ports.get(port)
         subject = Subject("port", name, port)
         self._touch(subject)
+        self._touch_routers_over(vpc, port, old, new)
         if old is not None:
             self._ports_by_iface.pop(old.id, None)
             vpc.members[old.network].discard(subject)
@@ -197,9 +188,10 @@ class HostCompiler:
                 self._place(name, new.network, local, port, True)
                 self._use(name, new, port, True)
 
-    def _change_endpoint(self, vpc: _Vpc, subject: Subject, new: RemoteEndpoint | None) -> None:
+    def _change_endpoint(self, vpc: HeldVpc, subject: Subject, new: RemoteEndpoint | None) -> None:
         old = vpc.endpoints.get(subject.name)
         self._touch(subject)
+        self._touch_routers_over(vpc, subject.name, old, new)
         if old is not None:
             vpc.members[old.network].discard(subject)
             self._touch_all(vpc.groups.forget(subject, old))
@@ -207,6 +199,29 @@ class HostCompiler:
         if new is not None:
             vpc.members.setdefault(new.network, set()).add(subject)
             self._touch_all(vpc.groups.note(subject, new))
+
+    def _change_routers(self, name: str, vpc: HeldVpc, changes: Mapping[str, Router | None]) -> None:
+        """Take changes of routers: their routes concern their next hops, what they join concerns whole networks."""
+        before = {router: vpc.routers.get(router) for router in changes}
+        networks = {
+            network
+            for router, new in changes.items()
+            if _joins(before[router]) != _joins(new)
+            for network in (*_joins(before[router])[1], *_joins(new)[1])
+        }
+        for step in (before, changes):
+            if step is changes:
+                vpc.change_routers(changes)
+            for router in step.values():
+                self._touch_all(vpc.next_hops(router))
+            for network in networks:
+                self._touch_network(name, network)
+        self._touch_all(Subject("router", name, router) for router in changes)
+
+    def _touch_routers_over(self, vpc: HeldVpc, name: str, *nics: Port | RemoteEndpoint | None) -> None:
+        """The routers whose routes lead over a port or an endpoint, as it was and as it is."""
+        for nic in nics:
+            self._touch_all(Subject("router", vpc.name, router) for router in vpc.routers_over(name, nic))
 
     def _filters_of(self, name: str) -> Filters:
         filters = self._filters.get(name)
@@ -236,7 +251,7 @@ class HostCompiler:
 
     def _settle(self, name: str) -> None:
         """Number the policies of a VPC, and touch what that concerns."""
-        filters, vpc = self._filters_of(name), self._vpcs.get(name, _Vpc())
+        filters, vpc = self._filters_of(name), self._vpcs.get(name, HeldVpc(name))
         touched = filters.settle()
         for policy in touched.policies:
             self._touch(Subject("policy", name, ",".join(policy)))
@@ -248,14 +263,21 @@ class HostCompiler:
             self._touch(Subject("ranges", name))
 
     def _place(self, name: str, network: str, local: set[str], port: str, here: bool) -> None:
-        """A port comes to this host, or leaves it; the first and the last one concern their whole network."""
-        before = bool(local)
+        """A port comes to this host, or leaves it; the first and the last one concern their whole network.
+
+        With a router they concern all networks of its domain, if none of them has another port here.
+        """
+        vpc = self._vpcs[name]
+        before, near = bool(local), vpc.near(network)
         if here:
             local.add(port)
         else:
             local.discard(port)
         if bool(local) != before:
             self._touch_network(name, network)
+        if vpc.near(network) != near:
+            for one in vpc.together(network):
+                self._touch_network(name, one)
 
     def _touch_all(self, subjects: Iterable[Subject]) -> None:
         self._dirty.update(dict.fromkeys(subjects))
@@ -264,9 +286,12 @@ class HostCompiler:
         self._dirty[subject] = None
 
     def _touch_network(self, name: str, network: str) -> None:
+        vpc = self._vpcs[name]
         self._touch(Subject("network", name, network))
-        self._touch_all(self._vpcs[name].members.get(network, ()))
-        self._touch_all(self._vpcs[name].groups.borrowed_in(name, network))
+        self._touch_all(vpc.members.get(network, ()))
+        self._touch_all(vpc.groups.borrowed_in(name, network))
+        if network in vpc.router_of:
+            self._touch(Subject("router", name, vpc.router_of[network]))
 
     def _unit_flows(self, unit: Subject) -> Iterable[Owned]:
         """The flows of what is computed at once: those of an object, or of what several objects make together."""
@@ -284,16 +309,19 @@ class HostCompiler:
     def _borrowed_flows(self, unit: Subject) -> Iterable[Owned]:
         """The groups of an address that ports may send from and that nobody has."""
         vpc = self._vpcs.get(unit.vpc)
-        network, _, ip = unit.name.partition(" ")
-        declared = vpc.networks.get(network) if vpc is not None and vpc.local.get(network) else None
-        borrower = None if vpc is None else vpc.groups.first_borrower(network, ip)
-        if vpc is None or declared is None or borrower is None:
+        domain, _, ip = unit.name.partition(" ")
+        borrower = None if vpc is None else vpc.groups.first_borrower(domain, ip)
+        if vpc is None or borrower is None:
             return ()
-        groups = self._filters_of(unit.vpc).member_of(vpc.groups.borrowed(network, ip))
-        rows = member_rows(_assigned(declared.vni, borrower), *ip_int(ip), groups)
+        network = vpc.ports[borrower.name].network
+        if network not in vpc.networks or not vpc.near(network):
+            return ()
+        groups = self._filters_of(unit.vpc).member_of(vpc.groups.borrowed(domain, ip))
+        numbers = _assigned(vpc.networks[network].vni, borrower), _assigned(vpc.domain(network), borrower)
+        rows = member_rows(*numbers, *ip_int(ip), groups)
         return [Owned(row, borrower) for row in rows]
 
-    def _members(self, vpc: _Vpc, name: str, nic: Port | RemoteEndpoint) -> Members:
+    def _members(self, vpc: HeldVpc, name: str, nic: Port | RemoteEndpoint) -> Members:
         """A port's addresses with its groups, as the features see them; those of nobody's interest are left out."""
         member_of = self._filters_of(name).member_of
         return tuple([(*ip_int(ip), in_) for ip, groups in vpc.groups.addresses(nic) if (in_ := member_of(groups))])
@@ -305,44 +333,65 @@ class HostCompiler:
         if vpc is None:
             return ()
         if subject.kind == "network":
-            network = vpc.networks.get(subject.name)
-            if network is None or not vpc.local.get(subject.name):
-                return ()
-            vni = _assigned(network.vni, subject)
-            return [row for feature in FEATURES if feature.network for row in feature.network(vni, self.facts)]
+            return self._network_rows(vpc, subject)
+        if subject.kind == "router":
+            return self._router_rows(vpc, subject)
         made = self._neighbour(vpc, subject) if subject.kind == "endpoint" else self._port(vpc, subject)
         if made is None:
             return ()
         return [row for rows in _PORT_ROWS for row in rows(made, self.facts)]
 
-    def _port(self, vpc: _Vpc, subject: Subject) -> Endpoint | None:
+    def _network_rows(self, vpc: HeldVpc, subject: Subject) -> Iterable[Row]:
+        network = vpc.networks.get(subject.name)
+        if network is None or not vpc.local.get(subject.name):
+            return ()
+        numbers = _assigned(network.vni, subject), _assigned(vpc.domain(subject.name), subject)
+        segment = vpc.segment(subject.name, *numbers)
+        return [row for feature in FEATURES if feature.network for row in feature.network(segment, self.facts)]
+
+    def _router_rows(self, vpc: HeldVpc, subject: Subject) -> Iterable[Row]:
+        router = vpc.routers.get(subject.name)
+        if router is None or not any(vpc.local.get(network) for network in router.networks):
+            return ()
+        domain = vpc.routed(router, _assigned(router.vni, subject))
+        return [row for feature in FEATURES if feature.domain for row in feature.domain(domain, self.facts)]
+
+    def _port(self, vpc: HeldVpc, subject: Subject) -> Endpoint | None:
         """The port as numbers; ``None`` if it is of no concern here."""
         port = vpc.ports.get(subject.name)
-        network = None if port is None or not vpc.local.get(port.network) else vpc.networks.get(port.network)
+        network = None if port is None or not vpc.near(port.network) else vpc.networks.get(port.network)
         if port is None or network is None or port.host is None:
             return None
         local = self.host in port.hosts
         up = local and subject.vpc not in self.facts.down
         vteps = [_vtep_int(vpc.hosts[host]) for host in port.hosts if host != self.host]
         ofport = self.facts.ofports.get(port.id) if up else None
-        judged: dict[str, int] = {}
+        judged = self._place_of(vpc, port.network, subject)
         if local and port.port_security:
             numbered = self._filters_of(subject.vpc).policy(_policy(port))
             zone = self.facts.zones.get(port.id) if numbered.stateful else 0
-            judged = {"policy": numbered.number, "bank": numbered.bank.id, "zone": zone or 0}
+            judged |= {"policy": numbered.number, "bank": numbered.bank.id, "zone": zone or 0}
+            judged["behind"] = vpc.behind(subject.name, port)
             ofport = None if zone is None else ofport  # unfiltered it must not be
         members = self._members(vpc, subject.vpc, port)
         return endpoint(port, _assigned(network.vni, subject), ofport, local, vteps, members, **judged)
 
-    def _neighbour(self, vpc: _Vpc, subject: Subject) -> Endpoint | None:
+    def _neighbour(self, vpc: HeldVpc, subject: Subject) -> Endpoint | None:
         """The endpoint elsewhere as numbers; ``None`` if it is of no concern here."""
         known = vpc.endpoints.get(subject.name)
-        network = None if known is None or not vpc.local.get(known.network) else vpc.networks.get(known.network)
+        network = None if known is None or not vpc.near(known.network) else vpc.networks.get(known.network)
         if known is None or network is None:
             return None
         like = Port(network=known.network, mac=known.mac, ips=known.ips)
         members = self._members(vpc, subject.vpc, known)
-        return endpoint(like, _assigned(network.vni, subject), None, False, [ip_int(known.vtep)], members)
+        place = self._place_of(vpc, known.network, subject)
+        return endpoint(like, _assigned(network.vni, subject), None, False, [ip_int(known.vtep)], members, **place)
+
+    def _place_of(self, vpc: HeldVpc, network: str, subject: Subject) -> dict[str, Any]:
+        """What domain an endpoint of a network is in, and how it is reached."""
+        domain = _assigned(vpc.domain(network), subject)
+        routed, present = network in vpc.router_of, bool(vpc.local.get(network))
+        return {"domain": domain, "routed": routed, "present": present}
 
 
 def endpoint(
@@ -352,11 +401,11 @@ def endpoint(
     local: bool,
     vteps: Sequence[tuple[int, int]],
     members: Members = (),
-    **judged: int,
+    **more: Any,
 ) -> Endpoint:
     """A declared port as the features see it.
 
-    ``vteps`` are (address, bits) of the other hosts that it is on; ``judged`` its ``policy``, ``bank`` and ``zone``.
+    ``vteps`` are (address, bits) of the other hosts that it is on; ``more`` are other fields of an Endpoint.
     """
     mac = mac_int(port.mac or "")
     ips = [ip_int(ip) for ip in port.ips or ()]
@@ -378,7 +427,7 @@ def endpoint(
         vteps=tuple([address for address, _bits in vteps]),
         vtep_bits=vteps[0][1] if vteps else 32,
         members=members,
-        **judged,
+        **{"domain": vni, **more},
     )
 
 
@@ -397,6 +446,10 @@ _vtep_int = functools.lru_cache(1 << 16)(ip_int)  # there are few, and every por
 
 def _policy(port: Port) -> Policy:
     return tuple(sorted(groups_of(port)))
+
+
+def _joins(router: Router | None) -> tuple[int | None, tuple[str, ...]]:
+    return (None, ()) if router is None else (router.vni, router.networks)
 
 
 def _assigned(vni: int | None, subject: Subject) -> int:

@@ -9,7 +9,20 @@ from ovsnet.desired import Desired, Owned
 from ovsnet.pipeline import fields as f
 from ovsnet.pipeline.fields import Field, RegisterField
 from ovsnet.pipeline.tables import TABLES, Table
-from ovsnet.pipeline.template import Action, Call, FlowTemplate, Goto, Match, Move, Output, Row, SetField, Track
+from ovsnet.pipeline.template import (
+    Action,
+    Call,
+    Choose,
+    DecTtl,
+    FlowTemplate,
+    Goto,
+    Match,
+    Move,
+    Output,
+    Row,
+    SetField,
+    Track,
+)
 
 Packet = Mapping[Field, int]
 Tracker = Callable[[int, Packet], Packet]
@@ -210,6 +223,10 @@ def _execute(action: Action, row: Row, way: _Way) -> None:
         _write(packet, action.field, _number(action.value, values))
     elif isinstance(action, Move):
         _write(packet, action.target, _seen(action.source, packet) or 0)
+    elif isinstance(action, DecTtl):
+        packet[f.IP_TTL] = max(packet.get(f.IP_TTL, 0) - 1, 0)
+    elif isinstance(action, Choose):
+        _write(packet, action.field, 0)  # the first stands for all of them
     elif isinstance(action, Output):
         port = action.port
         if isinstance(port, RegisterField):

@@ -79,6 +79,7 @@ def frame(
         f.ETH_DST: mac_int(eth_dst),
         f.ETH_TYPE: f.ETH_IPV4 if bits == 32 else f.ETH_IPV6,
         f.IP_FRAG: 0,
+        f.IP_TTL: 64,
         f.IP_PROTO: number,
     }
     source, target = (f.IPV4_SRC, f.IPV4_DST) if bits == 32 else (f.IPV6_SRC, f.IPV6_DST)

@@ -76,6 +76,8 @@ ND_REPLY = FlowTemplate(
 
 def port(ep: Endpoint, facts: Facts) -> Iterable[Row]:
     """Rows of one port: answers for each of its addresses, and silence to its questions about itself."""
+    if not ep.present:
+        return ()
     rows = [ARP_REPLY.row(ep.vni, ip, ep.mac) for ip in ep.v4]
     answer = ND_ANSWER if facts.nd_responder else ND_TO_OWNER
     rows += [answer.row(ep.vni, ip, ep.mac) for ip in ep.v6_all]

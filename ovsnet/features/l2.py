@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ovsnet.facts import Facts
-from ovsnet.features.base import Endpoint, Feature
+from ovsnet.features.base import Endpoint, Feature, Segment
 from ovsnet.pipeline import fields as f
 from ovsnet.pipeline import tables as t
 from ovsnet.pipeline.template import FlowTemplate, Goto, Match, Output, Row, SetField
@@ -13,15 +13,15 @@ from ovsnet.pipeline.template import FlowTemplate, Goto, Match, Output, Row, Set
 FROM_PORT = FlowTemplate(
     "from-port", "l2", t.CLASSIFY, 100,
     (Match(f.IN_PORT, "ofport"),),
-    (SetField(f.NET, "net"), Goto(t.PORT_SECURITY)),
+    (SetField(f.NET, "net"), SetField(f.DOMAIN, "domain"), Goto(t.PORT_SECURITY)),
     "A frame from a port with `port_security: false`: it is in its port's network, and not filtered.",
 )  # fmt: skip
 FROM_SECURED_PORT = FlowTemplate(
     "from-secured-port", "l2", t.CLASSIFY, 110,
     (Match(f.IN_PORT, "ofport"),),
     (
-        SetField(f.NET, "net"), SetField(f.POLICY, "policy"), SetField(f.BANK, "bank"), SetField(f.ZONE, "zone"),
-        Goto(t.PORT_SECURITY),
+        SetField(f.NET, "net"), SetField(f.DOMAIN, "domain"), SetField(f.POLICY, "policy"), SetField(f.BANK, "bank"),
+        SetField(f.ZONE, "zone"), Goto(t.PORT_SECURITY),
     ),
     "A frame that a workload sent: it is in its port's network, and its security groups judge it; a stateful port's "
     "policy is looked up behind the connection tracker.",
@@ -29,7 +29,7 @@ FROM_SECURED_PORT = FlowTemplate(
 FROM_TUNNEL = FlowTemplate(
     "from-tunnel", "l2", t.CLASSIFY, 100,
     (Match(f.IN_PORT, "tunnel"), Match(f.TUN_ID, "net")),
-    (SetField(f.NET, "net"), Goto(t.DELIVER)),
+    (SetField(f.NET, "net"), SetField(f.DOMAIN, "domain"), Goto(t.DELIVER)),
     "A frame from another host, in a network that has a port here.",
 )  # fmt: skip
 _TO_MAC = (Match(f.NET, "net"), Match(f.ETH_DST, "mac"))
@@ -121,9 +121,9 @@ def port(ep: Endpoint, facts: Facts) -> Iterable[Row]:
     if ep.ofport is None:
         return rows
     if not ep.secured:
-        return [*rows, FROM_PORT.row(ep.ofport, ep.vni), DELIVER_ANY.row(ep.vni, ep.mac, ep.ofport)]
+        return [*rows, FROM_PORT.row(ep.ofport, ep.vni, ep.domain), DELIVER_ANY.row(ep.vni, ep.mac, ep.ofport)]
     judged = (0, 0, ep.zone) if ep.zone else (ep.policy, ep.bank, 0)  # a zone's policy is looked up later
-    rows.append(FROM_SECURED_PORT.row(ep.ofport, ep.vni, *judged))
+    rows.append(FROM_SECURED_PORT.row(ep.ofport, ep.vni, ep.domain, *judged))
     rows += [DELIVER_IPV4.row(ep.vni, ep.mac, ip, ep.ofport, *judged) for ip in ep.v4]
     for ip in ep.v6_all:
         rows.append(DELIVER_IPV6.row(ep.vni, ep.mac, ip, ep.ofport, *judged))
@@ -146,9 +146,10 @@ def _into_tunnel(ep: Endpoint, facts: Facts) -> Iterable[Row]:
     return (template.row(ep.vni, ep.mac, ep.vteps[0], facts.tunnel_ofport, ep.vteps[1]),)
 
 
-def network(vni: int, facts: Facts) -> Iterable[Row]:
+def network(segment: Segment, facts: Facts) -> Iterable[Row]:
     """The row that lets a network's frames in from the tunnel."""
-    return () if facts.tunnel_ofport is None else (FROM_TUNNEL.row(facts.tunnel_ofport, vni),)
+    tunnel = facts.tunnel_ofport
+    return () if tunnel is None else (FROM_TUNNEL.row(tunnel, segment.vni, segment.domain),)
 
 
 FEATURE = Feature(

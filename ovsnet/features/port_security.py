@@ -125,7 +125,7 @@ OPEN_ND = _check(
     "open-nd", 120, (*_UNTAGGED, *_ICMPV6, _WHOLE, Match(f.ICMPV6_TYPE, SOLICITATION), _PROPER), t.ND,
     "`port_security: false`: solicitations unchecked.",
 )  # fmt: skip
-OPEN = _check("open", 50, _UNTAGGED, t.L2, "`port_security: false`: everything else that is untagged.")
+OPEN = _check("open", 50, _UNTAGGED, t.ROUTE, "`port_security: false`: everything else that is untagged.")
 
 
 _FROM = (*_PORT, Match(f.ETH_SRC, "mac"))

@@ -56,7 +56,10 @@ def _template(
 
 @dataclass(frozen=True)
 class _End:
-    """The tables of one end, what is wiped before anything is judged, and how a frame goes on behind them."""
+    """The tables of one end, what is wiped before anything is judged, and how a frame goes on behind them.
+
+    ``exempt`` is the way of what is not judged: neighbours and listeners, whose messages no router passes on.
+    """
 
     name: str
     first: t.Table
@@ -64,6 +67,7 @@ class _End:
     verdict: t.Table
     wiped: tuple[Action, ...]
     onward: tuple[Action, ...]
+    exempt: tuple[Action, ...]
 
 
 _WIPED = tuple(
@@ -71,8 +75,8 @@ _WIPED = tuple(
 )
 """What the rules of the sender, on the same host, have left."""
 _ENDS = (
-    _End("egress", t.EGRESS, t.EGRESS_TRACKED, t.EGRESS_VERDICT, (), (Goto(t.L2),)),
-    _End("ingress", t.INGRESS, t.INGRESS_TRACKED, t.INGRESS_VERDICT, _WIPED, (Output(f.OUT),)),
+    _End("egress", t.EGRESS, t.EGRESS_TRACKED, t.EGRESS_VERDICT, (), (Goto(t.ROUTE),), (Goto(t.L2),)),
+    _End("ingress", t.INGRESS, t.INGRESS_TRACKED, t.INGRESS_VERDICT, _WIPED, (Output(f.OUT),), (Output(f.OUT),)),
 )
 
 
@@ -87,7 +91,7 @@ def _end_templates(end: _End) -> Iterator[FlowTemplate]:
     icmpv6 = (Match(f.ETH_TYPE, f.ETH_IPV6), Match(f.IP_PROTO, f.PROTO_ICMPV6))
     for kind in ND_AND_MLD:
         yield _template(
-            f"{end.name}-icmpv6-{kind}", end.first, 300, (*icmpv6, Match(f.ICMPV6_TYPE, kind)), end.onward,
+            f"{end.name}-icmpv6-{kind}", end.first, 300, (*icmpv6, Match(f.ICMPV6_TYPE, kind)), end.exempt,
             f"ICMPv6 type {kind}: how neighbours and listeners find each other is not subject to groups.",
         )  # fmt: skip
     for suffix, family in _FAMILIES.items():
@@ -240,12 +244,16 @@ def _words(count: int, partial: bool) -> tuple[Match, ...]:
 _IS_V4, _IS_V6 = Match(f.WAY, 0, IPV6), Match(f.WAY, IPV6, IPV6)
 _TO_GROUPS: tuple[Action, ...] = (*(SetField(field, field.name) for field in f.GROUPS), Goto(t.RANGES))
 _TO_SETS: tuple[Action, ...] = (*(SetField(field, field.name) for field in f.SETS), Goto(t.RULES))
-_AT = (Match(f.NET, "net"), Match(f.BANK, "bank"))
+_AT = (Match(f.DOMAIN, "domain"), Match(f.BANK, "bank"))
 MEMBER = _template(
     "member", t.MEMBERS, 100, (*_AT, _IS_V4, Match(f.REMOTE[3], "ip")), _TO_GROUPS, "An IPv4 address of a member.",
 )  # fmt: skip
 MEMBER_V6 = _template(
     "member-v6", t.MEMBERS, 100, (*_AT, _IS_V6, *_words(4, False)), _TO_GROUPS, "An IPv6 address of a member.",
+)  # fmt: skip
+MEMBER_LOCAL = _template(
+    "member-local", t.MEMBERS, 110, (Match(f.NET, "net"), Match(f.BANK, "bank"), _IS_V6, *_words(4, False)), _TO_GROUPS,
+    "A member's link-local address, which is its own in its network alone.",
 )  # fmt: skip
 _IN_BANK = Match(f.BANK, "bank")
 RANGE = {
@@ -384,12 +392,17 @@ def _halves(bits: int, fields: tuple[f.RegisterField, ...]) -> tuple[int, ...]:
     return tuple(bits >> 32 * i & 0xFFFFFFFF for i in range(len(fields)))
 
 
-def member_rows(vni: int, ip: int, width: int, member_of: Iterable[tuple[int, int]]) -> list[Row]:
+def member_rows(vni: int, domain: int, ip: int, width: int, member_of: Iterable[tuple[int, int]]) -> list[Row]:
     """The rows that say which groups an address of ``width`` 32 or 128 is in: ``member_of`` are (bank, bits)."""
     if width == 32:
-        return [Row(MEMBER, (vni, bank, ip, bits & 0xFFFFFFFF, bits >> 32)) for bank, bits in member_of]
+        return [Row(MEMBER, (domain, bank, ip, bits & 0xFFFFFFFF, bits >> 32)) for bank, bits in member_of]
+    template, at = (MEMBER_LOCAL, vni) if ip >> 118 == _LINK_LOCAL else (MEMBER_V6, domain)
     words = _ip_words(ip)
-    return [MEMBER_V6.row(vni, bank, *words, *_halves(bits, f.GROUPS)) for bank, bits in member_of]
+    return [template.row(at, bank, *words, *_halves(bits, f.GROUPS)) for bank, bits in member_of]
+
+
+_LINK_LOCAL = 0xFE80 >> 6
+"""The first 10 bits of a link-local address (RFC 4291, 2.5.6)."""
 
 
 def range_row(bank: int, ip: int, length: int, v6: bool, bits: int) -> Row:
@@ -409,7 +422,9 @@ def _ip_words(ip: int) -> tuple[int, int, int, int]:
 def port(ep: Endpoint, _facts: Facts) -> Iterable[Row]:
     """The rows that say which groups a port's addresses are in, and which rules are a stateful port's own."""
     rows = [OF_ZONE.row(ep.zone, ep.policy, ep.bank)] if ep.zone and ep.ofport is not None else []
-    return rows + [row for ip, width, member_of in ep.members for row in member_rows(ep.vni, ip, width, member_of)]
+    return rows + [
+        row for ip, width, member_of in ep.members for row in member_rows(ep.vni, ep.domain, ip, width, member_of)
+    ]
 
 
 _ERRORS = {judged: tuple(_error_templates(judged)) for judged in (True, False)}
@@ -431,6 +446,7 @@ FEATURE = Feature(
         OF_ZONE,
         MEMBER,
         MEMBER_V6,
+        MEMBER_LOCAL,
         *RANGE.values(),
         *RANGE_V6.values(),
         *RULES.values(),

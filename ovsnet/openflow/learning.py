@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from os_ken.ofproto.nicira_ext import NX_CT_F_COMMIT, NX_CT_RECIRC_NONE
+from os_ken.ofproto.nicira_ext import NX_CT_F_COMMIT, NX_CT_RECIRC_NONE, NX_MP_ALG_HRW
 
 from ovsnet.model.numbers import ip_text, mac_text
 from ovsnet.openflow import wire
@@ -22,8 +22,10 @@ from ovsnet.pipeline.template import (
     COOKIE_MASK,
     Action,
     Call,
+    Choose,
     Commit,
     Copy,
+    DecTtl,
     FlowTemplate,
     Goto,
     Move,
@@ -37,6 +39,7 @@ from ovsnet.pipeline.verdicts import CONTROLLER_ID
 
 FLOW_MOD_FIXED = 48  # bytes of a flow mod before its match
 OFPP_IN_PORT = 0xFFFFFFF8
+_SYMMETRIC_L3 = 6  # NX_HASH_FIELDS_SYMMETRIC_L3, which os-ken has no name for
 OFPP_IN_PORT16 = 0xFFF8  # as Nicira's actions write it
 
 
@@ -110,14 +113,27 @@ def _action(action: Action, values: dict[str, int]) -> Any:
     if isinstance(action, Track | Commit):
         flags, table = (0, action.table.id) if isinstance(action, Track) else (NX_CT_F_COMMIT, NX_CT_RECIRC_NONE)
         return PARSER.NXActionCT(flags, action.zone.oxm, _span(action.zone), table, 0, [])
+    if isinstance(action, SetField):
+        return _set(action, values)
+    return _act(action, values)
+
+
+def _act(action: Action, values: dict[str, int]) -> Any:
     if isinstance(action, Copy):
         return ToController(action.length, CONTROLLER_ID, action.meter)
     if isinstance(action, Call):
         return PARSER.NXActionResubmitTable(in_port=OFPP_IN_PORT16, table_id=action.table.id)
-    if not isinstance(action, SetField):
+    if isinstance(action, DecTtl):
+        return PARSER.OFPActionDecNwTtl()
+    if not isinstance(action, Choose):
         raise TypeError(f"{action} is an instruction")
+    last, where = _resolve(action.last, values), action.field
+    return PARSER.NXActionMultipath(_SYMMETRIC_L3, 0, NX_MP_ALG_HRW, last, 0, _span(where), where.oxm)
+
+
+def _set(action: SetField, values: dict[str, int]) -> Any:
     field, value = action.field, _resolve(action.value, values)
-    if isinstance(field, RegisterField):
+    if isinstance(field, RegisterField) and field.bits <= 32:
         return PARSER.NXActionRegLoad(_span(field), field.oxm, value)
     if field.oxm in ExtendedSetField.HEADERS:
         return ExtendedSetField(field.oxm, value)

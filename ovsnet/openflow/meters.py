@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ovsnet.openflow import wire
 from ovsnet.openflow.api import SwitchPort
-from ovsnet.pipeline.verdicts import LOG_METER, REJECT_METER
+from ovsnet.pipeline.verdicts import LOG_METER, REJECT_METER, ROUTER_METER
 
 OWN = range(1001, 1017)
 """The ids of our meters."""
@@ -38,7 +38,7 @@ class Meter:
     burst: int
 
 
-METERS = (Meter(REJECT_METER, 500, 500), Meter(LOG_METER, 100, 100))
+METERS = (Meter(REJECT_METER, 500, 500), Meter(LOG_METER, 100, 100), Meter(ROUTER_METER, 500, 500))
 """The meters that each of our switches has."""
 
 

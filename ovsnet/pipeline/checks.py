@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
-from ovsnet.pipeline.fields import ETH_IPV4, ETH_IPV6, Field, RegisterField
+from ovsnet.pipeline.fields import ETH_IPV4, ETH_IPV6, IP_TTL, Field, RegisterField
 from ovsnet.pipeline.tables import Table
 from ovsnet.pipeline.template import (
+    LANES,
     Action,
     Call,
+    Choose,
     Commit,
     Copy,
+    DecTtl,
     FlowTemplate,
     Goto,
     Match,
@@ -45,7 +48,8 @@ def check_pipeline(
         shapes.setdefault((template.table, fields), []).append(template)
     for alike in shapes.values():
         for one, other in combinations(alike, 2):
-            if _may_be_one(one.priority, other.priority) and _same_shape(one, other):
+            apart = None not in (one.lane, other.lane) and one.lane != other.lane
+            if not apart and _may_be_one(one.priority, other.priority) and _same_shape(one, other):
                 raise PipelineError(f"{one.name} and {other.name} may write one flow key in table {one.table.name}")
 
 
@@ -103,6 +107,8 @@ def _check_template(template: FlowTemplate, order: dict[str, int]) -> None:
         raise PipelineError(f"{where}: the table does not list feature {template.feature}")
     if isinstance(template.priority, int) and not 0 <= template.priority <= 0xFFFF:
         raise PipelineError(f"{where}: priority {template.priority} is out of range")
+    if template.lane is not None and not (isinstance(template.priority, str) and 0 <= template.lane < LANES):
+        raise PipelineError(f"{where}: lane {template.lane} is not possible")
     matched = {term.field.name: term.value for term in template.match}
     if len(matched) != len(template.match):
         raise PipelineError(f"{where}: a field is matched twice")
@@ -138,8 +144,12 @@ def _check_step(action: Action, table: Table, now: dict[str, int | str], where: 
         raise PipelineError(f"{where} sends a frame out, which the table does not declare")
     if isinstance(action, Copy) and not table.copies:
         raise PipelineError(f"{where} copies a frame to the agent, which the table does not declare")
-    if isinstance(action, Track | Commit) and now.get("dl_type") not in (ETH_IPV4, ETH_IPV6):
-        raise PipelineError(f"{where} tracks a connection without matching IPv4 or IPv6")
+    if isinstance(action, Track | Commit | DecTtl | Choose) and now.get("dl_type") not in (ETH_IPV4, ETH_IPV6):
+        raise PipelineError(f"{where} looks at an IP header without matching IPv4 or IPv6")
+    if isinstance(action, DecTtl) and IP_TTL not in table.writes:
+        raise PipelineError(f"{where} lowers the TTL, which the table does not declare")
+    if isinstance(action, Choose) and action.field not in table.writes:
+        raise PipelineError(f"{where} chooses {action.field.name}, which the table does not declare")
 
 
 def _check_written(action: SetField | Move, now: dict[str, int | str], where: str) -> None:

@@ -85,6 +85,7 @@ IPV4_DST = _field("nw_dst", 32, "ipv4", "ipv4_dst", "IPv4 destination", dl_type=
 IPV6_SRC = _field("ipv6_src", 128, "ipv6", "ipv6_src", "IPv6 source", dl_type=ETH_IPV6)
 IPV6_DST = _field("ipv6_dst", 128, "ipv6", "ipv6_dst", "IPv6 destination", dl_type=ETH_IPV6)
 IP_FRAG = _field("nw_frag", 8, "int", "ip_frag", "fragment: 1 first, 3 later, 0 none (two bits are used)")
+IP_TTL = _field("nw_ttl", 8, "int", "nw_ttl", "IPv4 TTL, IPv6 hop limit")
 IP_PROTO = _field("nw_proto", 8, "int", "ip_proto", "IP protocol")
 ICMP_TYPE = _field("icmp_type", 8, "int", "icmpv4_type", "ICMP type", dl_type=ETH_IPV4, nw_proto=PROTO_ICMP)
 ICMP_CODE = _field("icmp_code", 8, "int", "icmpv4_code", "ICMP code", dl_type=ETH_IPV4, nw_proto=PROTO_ICMP)
@@ -151,12 +152,19 @@ SETS = tuple(
 )
 OUT = _register("out", 8, 0, 16, ("deliver", "ingress_verdict"), "the OpenFlow port that the frame is for")
 RULE = _register("rule", 9, 0, 32, ("egress", "rules"), "the number of the rule that decided")
-PORT = _register("port", 10, 0, 16, _JUDGE, "destination port, or ICMP type and code, where the tracker has none")
+PORT = _register("port", 8, 16, 16, _JUDGE, "destination port, or ICMP type and code, where the tracker has none")
 ICMP_KIND, ICMP_DETAIL = (
-    _register(name, 10, low, 8, _JUDGE, f"half of ``port``: the ICMP {name}")
-    for name, low in (("kind", 8), ("detail", 0))
+    _register(name, 8, low, 8, _JUDGE, f"half of ``port``: the ICMP {name}")
+    for name, low in (("kind", 24), ("detail", 16))
 )
-PROTO = _register("proto", 8, 16, 8, _JUDGE, "IP protocol, where it is the packet's own that counts")
+PROTO = _register("proto", 0, 24, 8, _JUDGE, "IP protocol, where it is the packet's own that counts")
+DOMAIN = _register(
+    "domain", 10, 0, 24, ("classify", "rules"), "where addresses are one's own: the router's VNI, or the network's"
+)
+WHY = _register("why", 10, 24, 8, ("route", "route_error"), "why a router does not pass a packet on (below)")
+HOP = _register("hop", 15, 0, 8, ("route", "next_hop"), "which of several next hops a packet takes")
+GATEWAY = _register("gateway", 15, 0, 32, ("route_error", "route_error"), "the address that an error comes from")
+GATEWAY6 = RegisterField("gateway6", 128, "ipv6", "xxreg3", "the same in IPv6", (), 12, 0, "route_error", "route_error")
 REMOTE = tuple(
     _register(f"remote{i}", 12 + i, 0, 32, _JUDGE, f"the peer's address, word {i}; IPv4 is in word 3") for i in range(4)
 )
@@ -164,7 +172,7 @@ REMOTE6 = RegisterField("remote", 128, "ipv6", "xxreg3", "the peer's IPv6 addres
 """Only written: switches list matches on it word by word."""
 
 PACKET_FIELDS: tuple[Field, ...] = (
-    IN_PORT, ETH_DST, ETH_SRC, ETH_TYPE, VLAN_VID, IPV4_SRC, IPV4_DST, IPV6_SRC, IPV6_DST, IP_FRAG, IP_PROTO,
+    IN_PORT, ETH_DST, ETH_SRC, ETH_TYPE, VLAN_VID, IPV4_SRC, IPV4_DST, IPV6_SRC, IPV6_DST, IP_FRAG, IP_TTL, IP_PROTO,
     TCP_SRC, TCP_DST, UDP_SRC, UDP_DST, SCTP_SRC, SCTP_DST, ICMP_TYPE, ICMP_CODE,
     ICMPV6_TYPE, ICMPV6_CODE, ND_TARGET, ND_SLL, ND_TLL, ND_RESERVED, ND_OPTIONS_TYPE, ARP_OP, ARP_SPA, ARP_TPA,
     ARP_SHA, ARP_THA, TUN_ID, TUN_DST, TUN_IPV6_DST,
@@ -173,7 +181,8 @@ TRACKER_FIELDS: tuple[Field, ...] = (
     CT_STATE, CT_NW_SRC, CT_NW_DST, CT_IPV6_SRC, CT_IPV6_DST, CT_NW_PROTO, CT_TP_SRC, CT_TP_DST,
 )  # fmt: skip
 REGISTER_FIELDS: tuple[RegisterField, ...] = (
-    NET, POLICY, ZONE, BANK, SIDE, WAY, VERDICT, *GROUPS, *SETS, OUT, RULE, PORT, PROTO, *REMOTE,
+    NET, POLICY, ZONE, BANK, SIDE, WAY, VERDICT, *GROUPS, *SETS, OUT, RULE, PORT, PROTO, DOMAIN, WHY, HOP, GATEWAY,
+    *REMOTE,
 )  # fmt: skip
 
 CT_BITS = {"new": 1, "est": 2, "rel": 4, "rpl": 8, "inv": 16, "trk": 32}

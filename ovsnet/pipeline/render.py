@@ -9,8 +9,10 @@ from ovsnet.pipeline.fields import CT_BITS, ETH_ARP, ETH_IPV4, ETH_IPV6, PROTO_I
 from ovsnet.pipeline.template import (
     Action,
     Call,
+    Choose,
     Commit,
     Copy,
+    DecTtl,
     FlowTemplate,
     Goto,
     Match,
@@ -125,7 +127,15 @@ def _action_text(action: Action, values: dict[str, int] | None, *, names: bool) 
     if isinstance(action, Copy):
         owner = "" if names else f"id={CONTROLLER_ID},"
         return f"controller(max_len={action.length},{owner}meter_id={action.meter})"
-    return _track_text(action, names=names)
+    if isinstance(action, Choose):
+        return _choose_text(action, values, names=names)
+    return "dec_ttl" if isinstance(action, DecTtl) else _track_text(action, names=names)
+
+
+def _choose_text(action: Choose, values: dict[str, int] | None, *, names: bool) -> str:
+    if names:
+        return f"{action.field.name}=one of 0 to {_plain(action.last, values)}"
+    return f"multipath(symmetric_l3,0,hrw,{_number(action.last, values) + 1},0,{_nxm(action.field)})"
 
 
 def _output_text(action: Output, values: dict[str, int] | None, *, names: bool) -> str:
@@ -162,9 +172,10 @@ def _set_text(action: SetField, values: dict[str, int] | None, *, names: bool) -
     field, text = action.field, _value(action.field, action.value, values)
     if names:
         return f"{field.name}={text}"
-    if isinstance(field, RegisterField):
+    if isinstance(field, RegisterField) and field.bits <= 32:
         return f"load:{_number(action.value, values)}->{_nxm(field)}"
-    return f"set_field:{text}->{_SET_NAMES.get(field.name, field.name)}"
+    name = field.oxm if isinstance(field, RegisterField) else field.name
+    return f"set_field:{text}->{_SET_NAMES.get(name, name)}"
 
 
 _NXM = {

@@ -43,7 +43,7 @@ CLASSIFY = Table(
     "back into a tunnel.",
     features=("l2",),
     reads=(f.IN_PORT, f.TUN_ID),
-    writes=(f.NET, f.POLICY, f.BANK, f.ZONE),
+    writes=(f.NET, f.DOMAIN, f.POLICY, f.BANK, f.ZONE),
     next=("port_security", "deliver"),
     missed="It came in on a port, or in a network, that is not declared on this host.",
 )
@@ -57,7 +57,7 @@ PORT_SECURITY = Table(
         f.IN_PORT, f.VLAN_VID, f.ETH_SRC, f.ETH_TYPE, f.ARP_OP, f.ARP_SHA, f.ARP_SPA, f.IPV4_SRC, f.IPV6_SRC,
         f.IP_FRAG, f.IP_PROTO, f.ICMPV6_TYPE, f.ICMPV6_CODE, f.ND_TARGET, f.ND_SLL,
     ),
-    next=("nd_security", "arp", "nd", "egress", "l2"),
+    next=("nd_security", "arp", "nd", "egress", "route"),
     missed="It came in on a port that is not bound.",
 )  # fmt: skip
 ND_SECURITY = Table(
@@ -74,7 +74,7 @@ ARP = Table(
     20,
     "arp",
     "ARP requests are answered here, from what is declared; no ARP message ever reaches another port or the wire.",
-    features=("arp_nd",),
+    features=("arp_nd", "routing"),
     reads=(f.NET, f.IN_PORT, f.ETH_TYPE, f.ARP_OP, f.ARP_TPA),
     writes=(f.ETH_SRC, f.ETH_DST, f.ARP_OP, f.ARP_SHA, f.ARP_SPA, f.ARP_THA, f.ARP_TPA),
     output=True,
@@ -85,10 +85,11 @@ ND = Table(
     "nd",
     "Neighbour solicitations for declared addresses: turned into the answer on a user-space datapath; on the kernel "
     "datapath, which cannot rewrite the option, sent as unicast to the one port that has the address.",
-    features=("arp_nd",),
+    features=("arp_nd", "routing"),
     reads=(f.NET, f.IN_PORT, f.ETH_TYPE, f.IP_PROTO, f.ICMPV6_TYPE, f.ND_TARGET, f.ND_SLL, f.IPV6_SRC),
     writes=(f.ETH_SRC, f.ETH_DST, f.IPV6_SRC, f.IPV6_DST, f.ICMPV6_TYPE, f.ND_OPTIONS_TYPE, f.ND_RESERVED),
     next=("nd_reply", "l2"),
+    copies=True,
     missed="No port of this network has the address asked for.",
 )
 ND_REPLY = Table(
@@ -109,7 +110,7 @@ EGRESS = Table(
     "groups, straight to judgement. Neighbour discovery and multicast listener messages are not subject to groups.",
     features=("security_groups",),
     reads=(f.ZONE, f.ETH_TYPE, f.IP_PROTO, f.ICMPV6_TYPE),
-    next=("egress_tracked", "egress_verdict", "l2"),
+    next=("egress_tracked", "egress_verdict", "route", "l2"),
     calls=("way",),
     missed="It is neither IPv4 nor IPv6.",
 )
@@ -129,9 +130,49 @@ EGRESS_VERDICT = Table(
     "The judgement is carried out; a connection that is allowed and new is remembered.",
     features=("security_groups",),
     reads=(f.ETH_TYPE, f.CT_STATE, f.ZONE, f.VERDICT),
-    next=("l2",),
+    next=("route",),
     copies=True,
     missed="No rule of the sending port's security groups allows it.",
+)
+ROUTE = Table(
+    37,
+    "route",
+    "What is sent to the gateways' MAC is routed here, at its source: to the MAC of the port that has the address, or "
+    "that the longest prefix leads to, in that port's network. All else is passed by.",
+    features=("routing",),
+    reads=(
+        f.DOMAIN, f.ETH_DST, f.ETH_TYPE, f.IPV4_SRC, f.IPV4_DST, f.IPV6_SRC, f.IPV6_DST, f.IP_TTL, f.IP_PROTO,
+        f.ICMP_TYPE, f.ICMPV6_TYPE,
+    ),
+    writes=(
+        f.NET, f.ETH_SRC, f.ETH_DST, f.IP_TTL, f.IPV4_SRC, f.IPV4_DST, f.IPV6_SRC, f.IPV6_DST, f.ICMP_TYPE,
+        f.ICMPV6_TYPE, f.WHY, f.HOP,
+    ),
+    next=("next_hop", "route_error", "l2"),
+    output=True,
+    miss="l2",
+    missed="It is not for a router.",
+)  # fmt: skip
+NEXT_HOP = Table(
+    38,
+    "next_hop",
+    "Of several next hops, the one that was chosen.",
+    features=("routing",),
+    reads=(f.DOMAIN, f.HOP, f.ETH_TYPE, f.IPV4_DST, f.IPV6_DST),
+    writes=(f.NET, f.ETH_SRC, f.ETH_DST, f.IP_TTL),
+    next=("l2",),
+    missed="There is no such next hop.",
+)
+ROUTE_ERROR = Table(
+    39,
+    "route_error",
+    "What a router does not pass on: the agent gets a copy, tells the sender why, and does so from the gateway of the "
+    "sender's subnet.",
+    features=("routing",),
+    reads=(f.NET, f.ETH_TYPE, f.IPV4_SRC, f.IPV6_SRC),
+    writes=(f.GATEWAY, f.GATEWAY6),
+    copies=True,
+    missed="There is no gateway here to tell it from.",
 )
 L2 = Table(
     40,
@@ -151,7 +192,7 @@ DELIVER = Table(
     "deliver",
     "Destination MACs on this host: to the port, if the destination IP is the port's own. A destination that is "
     "not declared ends here.",
-    features=("l2",),
+    features=("l2", "routing"),
     reads=(f.NET, f.ETH_DST, f.ETH_TYPE, f.IPV4_DST, f.IPV6_DST, f.IP_PROTO, f.ICMPV6_TYPE, f.ND_TARGET),
     writes=(f.OUT, f.POLICY, f.BANK, f.ZONE, f.SIDE),
     next=("ingress",),
@@ -221,7 +262,7 @@ MEMBERS = Table(
     "members",
     "Which of the groups that rules here speak of the peer is in.",
     features=("security_groups",),
-    reads=(f.NET, f.BANK, f.WAY, *f.REMOTE),
+    reads=(f.NET, f.DOMAIN, f.BANK, f.WAY, *f.REMOTE),
     writes=f.GROUPS,
     next=("ranges",),
     miss="ranges",
@@ -251,7 +292,7 @@ RULES = Table(
 )  # fmt: skip
 
 TABLES: tuple[Table, ...] = (
-    CLASSIFY, PORT_SECURITY, ND_SECURITY, ARP, ND, ND_REPLY, EGRESS, EGRESS_TRACKED, EGRESS_VERDICT, L2, DELIVER,
-    INGRESS, INGRESS_TRACKED, INGRESS_VERDICT, POLICY, WAY, MEMBERS, RANGES, RULES,
+    CLASSIFY, PORT_SECURITY, ND_SECURITY, ARP, ND, ND_REPLY, EGRESS, EGRESS_TRACKED, EGRESS_VERDICT, ROUTE,
+    NEXT_HOP, ROUTE_ERROR, L2, DELIVER, INGRESS, INGRESS_TRACKED, INGRESS_VERDICT, POLICY, WAY, MEMBERS, RANGES, RULES,
 )  # fmt: skip
 BY_NAME: dict[str, Table] = {table.name: table for table in TABLES}

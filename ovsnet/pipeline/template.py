@@ -80,13 +80,29 @@ class Call:
 
 
 @dataclass(frozen=True)
+class DecTtl:
+    """Lower the TTL or hop limit by one; a packet that has none left goes no further (ovs-actions(7), dec_ttl)."""
+
+
+@dataclass(frozen=True)
+class Choose:
+    """Write into ``field`` one of 0 to ``last``, by the packet's two IP addresses, the same both ways.
+
+    Highest random weight (ovs-actions(7), multipath): when the last one goes, only what was on it moves.
+    """
+
+    field: RegisterField
+    last: Value
+
+
+@dataclass(frozen=True)
 class Goto:
     """Go on in a later table."""
 
     table: Table
 
 
-Action = SetField | Move | Output | Track | Commit | Copy | Call | Goto
+Action = SetField | Move | Output | Track | Commit | Copy | Call | DecTtl | Choose | Goto
 
 
 @dataclass(frozen=True)
@@ -119,13 +135,18 @@ class Row(NamedTuple):
         return dict(zip((p.name for p in self.template.params), self.values, strict=True))
 
 
+LANES = 4
+"""How many templates of one shape may have priorities of their own."""
+
+
 @dataclass(frozen=True, eq=False)
 class FlowTemplate:
     """The shape of a flow.
 
-    ``priority`` may be a parameter's name. ``params`` lists the parameters: first those of the match, in order of
-    appearance, and the priority (they are the flow's identity together with the template), then those that only
-    actions use. ``doc`` says in a sentence which frames such a flow
+    ``priority`` may be a parameter's name; with a ``lane`` it is then that number modulo ``LANES``, so that templates
+    of one shape in different lanes never write one key. ``params`` lists the parameters: first those of the match, in
+    order of appearance, and the priority (they are the flow's identity together with the template), then those that
+    only actions use. ``doc`` says in a sentence which frames such a flow
     is for; a trace says it where a frame's way ends.
     """
 
@@ -136,6 +157,7 @@ class FlowTemplate:
     match: tuple[Match, ...]
     actions: tuple[Action, ...]
     doc: str
+    lane: int | None = None
     params: tuple[Param, ...] = field(init=False)
     match_params: int = field(init=False)
 
@@ -151,6 +173,8 @@ class FlowTemplate:
         for action in self.actions:
             if isinstance(action, SetField):
                 _collect(found, action.value, action.field)
+            elif isinstance(action, Choose):
+                _collect(found, action.last, _LINK)
             elif isinstance(action, Output) and not isinstance(action.port, RegisterField):
                 _collect(found, action.port, _OFPORT)
         object.__setattr__(self, "params", tuple(found.values()))
@@ -172,6 +196,7 @@ class FlowTemplate:
 
 Key = tuple[FlowTemplate, tuple[int, ...]]
 _OFPORT = Field("ofport", 32, "int", "in_port", "OpenFlow port number")
+_LINK = Field("last", 16, "int", "", "number of the last of several")
 _PRIORITY = Field("priority", 16, "int", "", "OpenFlow priority")
 
 

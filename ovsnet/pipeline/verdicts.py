@@ -8,7 +8,9 @@ LOGGED = 16
 
 CONTROLLER_ID = 0x4F56
 """Whom copies of packets are for: connections that call themselves so (NXT_SET_CONTROLLER_ID), and no other app's."""
-REJECT_METER, LOG_METER = 1001, 1002
-"""The meters that copies for answers, and copies for log entries, pass."""
+REJECT_METER, LOG_METER, ROUTER_METER = 1001, 1002, 1003
+"""The meters that copies for answers, copies for log entries, and copies of what routers do not pass on, pass."""
+EXPIRED, NO_HOST, NO_NETWORK, NO_SERVICE = 1, 2, 3, 4
+"""What the ``why`` register says: the TTL is used up; nobody has the address; no route; it is for the router itself."""
 LOG_LENGTH = 128
 """Bytes of a packet that a log entry needs."""

@@ -28,6 +28,8 @@ CASES = [
     ("migration", "hv3"),
     ("shop", "hv1"),
     ("shop", "hv2"),
+    ("routers", "hv1"),
+    ("routers", "hv2"),
 ]
 
 

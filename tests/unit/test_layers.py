@@ -21,6 +21,7 @@ LAYERS = (
     ("features",),
     ("desired",),
     ("filters", "members"),
+    ("held",),
     ("compiler",),
     ("plan", "explain"),
     ("library",),
