@@ -2,41 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-OBJECTS = (
-    "model",
-    "underlay",
-    "host",
-    "vpc",
-    "network",
-    "subnet",
-    "router",
-    "route",
-    "next_hop",
-    "port",
-    "allowed_address",
-    "security_group",
-    "rule",
-    "remote",
-)
-"""The kinds of object in a model file."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProblemKind:
-    """A stable code, what it means, what to do, and the kinds of object it applies to.
-
-    ``applies_to`` names kinds of ``OBJECTS``, or ``address_group`` (a list), ``file`` (the text as a whole), ``lock``
-    (the assignments beside a model) or ``state`` (what is handed to a hypervisor).
-    """
-
-    code: str
-    title: str
-    meaning: str
-    remedy: str
-    applies_to: tuple[str, ...]
-
+from ovsnet.model.problem_kind import OBJECTS, ProblemKind
+from ovsnet.model.router_problems import ROUTER_KINDS
 
 _KINDS = (
     ProblemKind(
@@ -429,63 +396,7 @@ _KINDS = (
         "Give a number from 1 to 1000, or leave it out for 1000.",
         ("rule",),
     ),
-    ProblemKind(
-        "network-joined-twice",
-        "A network that a router joins already",
-        "A network is in one routed domain: one router joins it, once. Its gateway addresses are that router's.",
-        "Remove it from one of the two, or join both routers' networks in one router.",
-        ("router",),
-    ),
-    ProblemKind(
-        "invalid-route",
-        "Not a route",
-        "A route leads a unicast range to its next hops, 64 at most, or into a black hole: one of the two.",
-        "Give 'via: {{port: NAME}}', a list of those, or 'blackhole: true'.",
-        ("route",),
-    ),
-    ProblemKind(
-        "duplicate-route",
-        "Two routes to one range",
-        "A router has one route to a range; several next hops stand in one 'via'.",
-        "Make one of the two: 'via' takes a list.",
-        ("route",),
-    ),
-    ProblemKind(
-        "route-into-subnet",
-        "A route to addresses of a joined subnet",
-        "The router knows every address of the subnets that it joins: it delivers to the port that has it, and to "
-        "nobody if none has.",
-        "Remove the route, or give the range to a network that the router does not join.",
-        ("route",),
-    ),
-    ProblemKind(
-        "invalid-next-hop",
-        "Not a next hop",
-        "A next hop is a port, by its name or by its address.",
-        "Give one of 'port' and 'ip', of the route's IP version.",
-        ("next_hop",),
-    ),
-    ProblemKind(
-        "next-hop-outside",
-        "A next hop that the router does not reach",
-        "A next hop is in a network that the router joins.",
-        "Join its network, or give a port or an address of a joined one.",
-        ("next_hop",),
-    ),
-    ProblemKind(
-        "route-loop",
-        "A route that leads back to the router",
-        "A gateway's address is the router itself: what it sends there comes back.",
-        "Give the address of the port that the range lies behind.",
-        ("next_hop",),
-    ),
-    ProblemKind(
-        "unknown-port",
-        "A port that the VPC does not have",
-        "A next hop is a port of the router's own VPC.",
-        "{suggestion}",
-        ("next_hop",),
-    ),
+    *ROUTER_KINDS,
     ProblemKind(
         "invalid-id",
         "Not a UUID",

@@ -137,7 +137,8 @@ def _set(action: SetField, values: dict[str, int]) -> Any:
         return PARSER.NXActionRegLoad(_span(field), field.oxm, value)
     if field.oxm in ExtendedSetField.HEADERS:
         return ExtendedSetField(field.oxm, value)
-    return PARSER.OFPActionSetField(**{field.oxm: _user(field, value)})
+    given = value if isinstance(field, RegisterField) else _user(field, value)
+    return PARSER.OFPActionSetField(**{field.oxm: given})
 
 
 def _output(action: Output, values: dict[str, int]) -> Any:

@@ -28,9 +28,9 @@ PARSER: Any = ofproto_v1_4_parser
 
 
 def match_of(fields: dict[str, Any]) -> Any:
-    """An OFPMatch; os-ken sorts by header, which puts the fragment field before what it requires."""
+    """An OFPMatch; os-ken sorts by header, which puts fragments and TTLs before what they require."""
     match = PARSER.OFPMatch(**fields)
-    match._fields2.sort(key=lambda field: field[0] == "ip_frag")
+    match._fields2.sort(key=lambda field: field[0] in ("ip_frag", "nw_ttl"))
     return match
 
 

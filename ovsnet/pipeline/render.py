@@ -174,8 +174,9 @@ def _set_text(action: SetField, values: dict[str, int] | None, *, names: bool) -
         return f"{field.name}={text}"
     if isinstance(field, RegisterField) and field.bits <= 32:
         return f"load:{_number(action.value, values)}->{_nxm(field)}"
-    name = field.oxm if isinstance(field, RegisterField) else field.name
-    return f"set_field:{text}->{_SET_NAMES.get(name, name)}"
+    if isinstance(field, RegisterField):
+        return f"set_field:{_number(action.value, values):#x}->{field.oxm}"
+    return f"set_field:{text}->{_SET_NAMES.get(field.name, field.name)}"
 
 
 _NXM = {

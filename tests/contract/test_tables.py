@@ -12,7 +12,7 @@ from ovsnet.desired import Desired, Owned, Subject
 from ovsnet.features import TEMPLATES, l2
 from ovsnet.lab.ovs import OvsInstance
 from ovsnet.pipeline.render import flow_ofctl
-from ovsnet.pipeline.template import Row
+from ovsnet.pipeline.template import FlowTemplate, Row
 
 SAMPLE = {
     "ip": {32: 0x0A000000, 128: 0x20010DB8 << 96},
@@ -23,6 +23,10 @@ SAMPLE = {
     "ofport": {16: 2, 32: 2},
     "tunnel": {32: 1},
     "net": {24: 5001, 64: 5001},
+    "domain": {24: 9001},
+    "gateway": {32: 0x0A000001, 128: (0x20010DB8 << 96) + 1},
+    "hop": {8: 1},
+    "last": {16: 2},
     "policy": {32: 70000},
     "bank": {16: 1},
     "zone": {16: 7},
@@ -41,8 +45,12 @@ SAMPLE = {
 }
 
 
-def sample(template: object) -> Row:
-    return Row(template, tuple(SAMPLE[p.name][p.field.bits] for p in template.params))  # type: ignore[attr-defined]
+def sample(template: FlowTemplate) -> Row:
+    row = Row(template, tuple(SAMPLE[p.name][p.field.bits] for p in template.params))
+    if template.lane is None:
+        return row
+    at = [p.name for p in template.params].index("priority")
+    return Row(template, (*row.values[:at], row.values[at] + template.lane, *row.values[at + 1 :]))
 
 
 def owned(rows: list[Row], vpc: str = "shop") -> list[Owned]:
