@@ -26,7 +26,7 @@ _NOBODY, _EVERYBODY, _EVERY_MAC = bytes(4), b"\xff" * 4, b"\xff" * 6
 _SHORTEST = 300  # of a message, for clients of BOOTP (RFC 1542, 2.1)
 _LEAST_ROOM, _MOST_ROOM = 576, 1500  # for an answer with its headers; the first is what every client has
 
-_BOOTP, _DISCOVER, _OFFER, _ASK, _ACK, _NAK, _INFORM = 0, 1, 2, 3, 5, 6, 8
+_BOOTP, _DISCOVER, _OFFER, _ASK, _ACK, _NAK, _INFORM = -1, 1, 2, 3, 5, 6, 8
 _PAD, _END = 0, 255
 _MASK, _ROUTER, _DNS, _HOSTNAME, _DOMAIN, _MTU, _BROADCAST, _NTP = 1, 3, 6, 12, 15, 26, 28, 42
 _SEARCH, _ROUTES, _ROUTES_OF_MICROSOFT = 119, 121, 249
@@ -160,7 +160,7 @@ def _read(frame: bytes, mac: bytes) -> _Request | None:
     options = _parse(datagram[UDP_HEADER.size + _HEAD.size : length], sname, file)
     if options is None or chaddr[:_MAC_LENGTH] != mac:
         return None
-    return _Request(options.get(_KIND, b"\0")[0], xid, flags, ciaddr, options)
+    return _Request(options[_KIND][0] if _KIND in options else _BOOTP, xid, flags, ciaddr, options)
 
 
 def _parse(area: bytes, sname: bytes, file: bytes) -> dict[int, bytes] | None:
@@ -168,7 +168,7 @@ def _parse(area: bytes, sname: bytes, file: bytes) -> dict[int, bytes] | None:
     found: dict[int, bytes] = {}
     if not _gather(area, found):
         return None
-    overload = found.get(_OVERLOAD, b"\0")[0]
+    overload = int.from_bytes(found.get(_OVERLOAD, b""), "big")
     for bit, more in ((1, file), (2, sname)):
         if overload & bit and not _gather(more, found):
             return None
