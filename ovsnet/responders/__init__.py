@@ -1,1 +1,1 @@
-"""What is answered to a workload's packets by the agent itself: pure functions of bytes, for the switch process."""
+"""What the agent answers to packets of workloads by itself: pure functions of bytes, for the switch process."""

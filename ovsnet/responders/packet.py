@@ -11,7 +11,7 @@ IPV6 = struct.Struct("!IHBB16s16s")
 ETH_IPV4, ETH_IPV6 = 0x0800, 0x86DD
 ICMP, TCP, UDP, ICMPV6, SCTP = 1, 6, 17, 58, 132
 
-_FRAGMENT_OFFSET = 0x1FFF  # of IPv4's field, in units of 8 bytes
+_FRAGMENT_OFFSET, _MORE_FRAGMENTS = 0x1FFF, 0x2000  # of IPv4's field; the offset is in units of 8 bytes
 _FRAGMENT = 44
 _EXTENSIONS = {0: 8, 43: 8, 60: 8, 51: 4}
 """IPv6 extension headers that are passed over (hop-by-hop, routing, destination options, AH), and their unit."""
@@ -23,7 +23,8 @@ class Packet:
 
     ``ip`` is what was seen of the packet from its IP header on, without Ethernet's padding; ``length`` is how long it
     really is, in bytes. ``protocol`` is that of the upper layer, whose header begins at ``start`` (behind IPv6's
-    extension headers); ``upper`` is what was seen from there on. A ``later`` fragment has none.
+    extension headers); ``upper`` is what was seen from there on. A ``later`` fragment has none; ``fragment`` says that
+    it is one, the first or a later one.
     """
 
     eth_dst: bytes
@@ -36,6 +37,7 @@ class Packet:
     length: int
     start: int
     later: bool
+    fragment: bool
 
     @property
     def upper(self) -> bytes:
@@ -71,8 +73,8 @@ def _ipv4(eth_dst: bytes, eth_src: bytes, ip: bytes) -> Packet | None:
     start = (version & 0xF) * 4
     if version >> 4 != 4 or start < IPV4.size or length < start or len(ip) < start:
         return None
-    later = bool(fragment & _FRAGMENT_OFFSET)
-    return Packet(eth_dst, eth_src, 4, source, destination, protocol, ip[:length], length, start, later)
+    later, fragmented = bool(fragment & _FRAGMENT_OFFSET), bool(fragment & (_FRAGMENT_OFFSET | _MORE_FRAGMENTS))
+    return Packet(eth_dst, eth_src, 4, source, destination, protocol, ip[:length], length, start, later, fragmented)
 
 
 def _ipv6(eth_dst: bytes, eth_src: bytes, ip: bytes) -> Packet | None:
@@ -81,17 +83,18 @@ def _ipv6(eth_dst: bytes, eth_src: bytes, ip: bytes) -> Packet | None:
     version, payload, protocol, _, source, destination = IPV6.unpack_from(ip)
     if version >> 28 != 6:
         return None
-    length, start, later = IPV6.size + payload, IPV6.size, False
+    length, start, later, fragmented = IPV6.size + payload, IPV6.size, False, False
     ip = ip[:length]
     while (protocol in _EXTENSIONS or protocol == _FRAGMENT) and not later:
         if len(ip) < start + 8:
             return None
         if protocol == _FRAGMENT:
-            later, size = bool(int.from_bytes(ip[start + 2 : start + 4], "big") >> 3), 8
+            where, size = int.from_bytes(ip[start + 2 : start + 4], "big"), 8
+            later, fragmented = bool(where >> 3), fragmented or bool(where >> 3 or where & 1)
         else:
             unit = _EXTENSIONS[protocol]
             size = 8 + ip[start + 1] * unit
         protocol, start = ip[start], start + size
     if length < start:
         return None
-    return Packet(eth_dst, eth_src, 6, source, destination, protocol, ip, length, start, later)
+    return Packet(eth_dst, eth_src, 6, source, destination, protocol, ip, length, start, later, fragmented)
