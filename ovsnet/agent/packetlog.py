@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ovsnet.agent.packets")
 
-COUNTED = ("logged", "rejected", "suppressed")
-"""What is counted: log entries, answers to rejected packets, and packets that a limit left without either."""
+COUNTED = ("logged", "rejected", "answered", "suppressed")
+"""What is counted: log entries, answers to rejected packets, answers of routers, and packets that a limit left without."""
 _VERDICTS = {ALLOW: "allow", DROP: "drop", REJECT: "reject"}
 _PROTOCOL_NAMES = {number: name for name, number in sorted(PROTOCOLS.items(), reverse=True)}
 

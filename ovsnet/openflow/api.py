@@ -137,7 +137,7 @@ class SwitchPort(Protocol):
     def counters(self) -> dict[str, int]:
         """Counts since the start: connects, probes, replies to them, errors and messages dropped, by name.
 
-        Of copies of packets: ``rejected`` (answered), ``logged``, ``suppressed`` (neither, to protect who is told).
+        Of copies of packets: ``rejected`` and ``answered`` (for a router), ``logged``, ``suppressed`` (none of them).
         """
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Copies of packets that security groups reject or log: what a packet-in says of one, and what is told of it. Pure."""
+"""Copies of packets for the agent: what a packet-in says of one, and what is told of those that rules log. Pure."""
 
 from __future__ import annotations
 
@@ -31,10 +31,12 @@ KEYS = 4096
 class PacketIn(NamedTuple):
     """A copy of a packet from a flow of ours.
 
-    ``registers`` are the pipeline's by number, those that are not 0; ``tunnelled`` says that it came out of a tunnel,
-    and else ``in_port`` is its sender's. ``frame`` is as much of it as the flow asked for.
+    ``table`` is the id of the table that made it. ``registers`` are the pipeline's by number, those that are not 0;
+    ``tunnelled`` says that it came out of a tunnel, and else ``in_port`` is its sender's. ``frame`` is as much of it as
+    the flow asked for.
     """
 
+    table: int
     in_port: int
     registers: Mapping[int, int]
     tunnelled: bool
@@ -42,7 +44,11 @@ class PacketIn(NamedTuple):
 
     def field(self, field: RegisterField) -> int:
         """The value of a register field when the copy was made."""
-        return self.registers.get(field.register, 0) >> field.low & field.full_mask
+        words = range(field.register, field.register + max(field.bits // 32, 1))
+        value = 0
+        for number in words:  # the first of several is the highest
+            value = value << 32 | self.registers.get(number, 0)
+        return value >> field.low & field.full_mask
 
 
 class Notice(msgspec.Struct, frozen=True, array_like=True):
@@ -74,7 +80,7 @@ def parse(raw: bytes) -> PacketIn | None:
     """A PACKET_IN message; ``None`` if it is malformed."""
     if len(raw) < _PACKET_IN.size:
         return None
-    *_, match_length = _PACKET_IN.unpack_from(raw)
+    *_, table, _cookie, _match_type, match_length = _PACKET_IN.unpack_from(raw)
     offset, end = _PACKET_IN.size, _PACKET_IN.size - 4 + match_length
     frame_at = _PACKET_IN.size - 4 + (match_length + 7 & ~7) + 2
     if match_length < 4 or frame_at > len(raw):
@@ -91,7 +97,7 @@ def parse(raw: bytes) -> PacketIn | None:
             registers[number] = value
         elif space == _NXM_1 and number in _TUNNEL_SOURCES:
             tunnelled |= bool(value)
-    return PacketIn(in_port, registers, tunnelled, raw[frame_at:])
+    return PacketIn(table, in_port, registers, tunnelled, raw[frame_at:])
 
 
 def notice(copied: PacketIn, packet: Packet) -> Notice | None:

@@ -1,4 +1,4 @@
-"""Takes the copies of packets that rules reject or log: answers the former, tells of the latter.
+"""Takes copies of packets: answers what rules reject and what routers do not pass on, tells of what rules log.
 
 It has a thread of its own, so that no packet delays the connection. What is more than it can take is dropped and
 counted; so is everything while there is no connection, and a rejected packet is then a dropped one.
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from ovsnet.openflow import notices
+from ovsnet.openflow import notices, routers
 from ovsnet.openflow.datapath import SwitchDatapath
 from ovsnet.openflow.jobs import Jobs
 from ovsnet.openflow.notices import Limiter, Notice, PacketIn
@@ -25,6 +25,7 @@ WAITING = 256
 """Copies that may wait to be looked at."""
 LOG_RATE, LOG_BURST = 10, 20
 """Log entries a second, and at once, for each set of groups that ports here have."""
+_ROUTERS = frozenset({tables.ND.id, tables.ROUTE_ERROR.id})
 _RESUBMIT_IN_PORT = 0xFFF8
 
 
@@ -53,9 +54,15 @@ class Responder(Jobs):
         packet = None if copied is None else read(copied.frame)
         if copied is None or packet is None:
             return
+        if copied.table in _ROUTERS:
+            frame = routers.answer(copied, packet)
+            straight = [PARSER.OFPActionOutput(copied.in_port, 0)]
+            if frame is not None and datapath.send_packet_out(actions=straight, data=frame):
+                self._counters["answered"] += 1
+            return
         if copied.field(fields.VERDICT) & ~LOGGED == REJECT:
             frame = answer(packet)
-            if frame is not None and datapath.send_packet_out(actions=way_back(copied), data=frame):
+            if frame is not None and datapath.send_packet_out(actions=way_back(copied, frame), data=frame):
                 self._counters["rejected"] += 1
         notice = notices.notice(copied, packet)
         if notice is None:
@@ -67,16 +74,16 @@ class Responder(Jobs):
             self._counters["suppressed"] += 1
 
 
-def way_back(copied: PacketIn) -> list[Any]:
+def way_back(copied: PacketIn, frame: bytes) -> list[Any]:
     """The actions that bring an answer to the sender of the packet.
 
-    A sender on this host gets it straight, past its own groups. One on another host is found by the tables, by its MAC;
-    its host takes the answer for what it is, a reply or an error about a connection that the sender opened.
+    A sender on this host gets it straight, past its own groups. One on another host, or behind a router, is found by
+    the tables; its host takes the answer for what it is, a reply or an error about a connection that the sender opened.
     """
-    if not copied.tunnelled:
+    if not copied.tunnelled and not routers.goes_through(frame):
         return [PARSER.OFPActionOutput(copied.in_port, 0)]
-    net = fields.NET
-    return [
-        PARSER.NXActionRegLoad(net.low << 6 | net.bits - 1, net.oxm, copied.field(net)),
-        PARSER.NXActionResubmitTable(in_port=_RESUBMIT_IN_PORT, table_id=tables.L2.id),
+    loads = [
+        PARSER.NXActionRegLoad(field.low << 6 | field.bits - 1, field.oxm, copied.field(field))
+        for field in (fields.NET, fields.DOMAIN)
     ]
+    return [*loads, PARSER.NXActionResubmitTable(in_port=_RESUBMIT_IN_PORT, table_id=tables.ROUTE.id)]
