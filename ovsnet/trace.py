@@ -9,11 +9,13 @@ from itertools import pairwise
 
 from ovsnet.desired import Desired
 from ovsnet.errors import UserError
-from ovsnet.explain import Emission, Packet, Tables, Walk, arrival, registers
+from ovsnet.explain import Emission, Packet, Step, Tables, Walk, arrival, registers
 from ovsnet.facts import Facts
 from ovsnet.library import assumed_facts, compile, frame
 from ovsnet.model import Host, Model, Port, Vpc, VpcState
+from ovsnet.model.addresses import GATEWAY_MAC, parse_cidr, parse_ip
 from ovsnet.model.numbers import ip_int, ip_text, mac_int, mac_text
+from ovsnet.model.routes import gateway_of, joined
 from ovsnet.pipeline import fields as f
 from ovsnet.pipeline.render import value_text
 
@@ -92,6 +94,7 @@ def model_of(states: Iterable[VpcState]) -> Model:
         vpcs[state.name] = Vpc(
             tenant=state.name,
             networks=state.networks,
+            routers=state.routers,
             ports=state.ports,
             security_groups=state.security_groups,
             address_groups=state.address_groups,
@@ -122,8 +125,11 @@ def trace(
     if start is None:
         raise UserError(f"{source} is not plugged on {sender.host}: no interface there has the iface-id {sender.id}.")
     ip_src, ip_dst, mac = _addresses(model, source, sender, target, family)
-    asking = _ask(sender, start, ip_src, ip_dst)
-    question = Hop(sender.host, f"who has {ip_dst}?", asking, _walk(at[sender.host], asking))
+    gateway = next_gateway(model.vpcs[source.partition("/")[0]], sender.network, ip_dst)
+    if gateway is not None:
+        mac = GATEWAY_MAC
+    asking = _ask(sender, start, ip_src, gateway or ip_dst)
+    question = Hop(sender.host, f"who has {gateway or ip_dst}?", asking, _walk(at[sender.host], asking))
     answer = question.walk.emissions[0].packet[f.ETH_SRC] if question.walk.emissions else None
     if mac is None and answer is None:
         step = question.walk.last
@@ -133,6 +139,17 @@ def trace(
     packet = frame(start, sender.mac or "", wanted, ip_src, ip_dst, protocol, port, icmp)
     hops, reached = _follow(model, at, sender.host, packet, f"{_named(protocol)} {ip_src} -> {ip_dst}")
     return _conclude(source, target, question, hops, reached)
+
+
+def next_gateway(vpc: Vpc, network: str, ip: str) -> str | None:
+    """The gateway that a workload in ``network`` sends to for an address; ``None`` for a neighbour, or without one."""
+    packed = parse_ip(ip)
+    if packed is None or network not in joined(vpc.routers):
+        return None
+    subnets = [(subnet, parsed[0]) for subnet in vpc.networks[network].subnets if (parsed := parse_cidr(subnet.cidr))]
+    if any(packed in cidr for _, cidr in subnets):
+        return None
+    return next((gateway_of(subnet) for subnet, cidr in subnets if cidr.bits == len(packed) * 8), None)
 
 
 def _named(protocol: str | int) -> str:
@@ -236,16 +253,39 @@ def _name_of(model: Model, facts: Facts, out: Emission) -> str:
 
 
 def _conclude(source: str, target: str, question: Hop, hops: list[Hop], reached: list[tuple[Hop, str]]) -> Trace:
+    route = route_text(hops[0])
+    router = f"routed by {route}, " if route else ""
     names = tuple(dict.fromkeys(name for _, name in reached))  # a port that moves is reached in two places
     last = reached[0][0] if reached else hops[-1]
     step = last.walk.last
     if reached:
         places = " and ".join(hop.host for hop, _ in reached)
-        reason = f"delivered to {', '.join(names)} by {step.table.name} on {places}"
+        reason = f"{router}delivered to {', '.join(names)} by {step.table.name} on {places}"
     else:
-        reason = f"dropped in {step.table.name} on {last.host}: {step.flow.row.template.doc}"
+        reason = f"{router}dropped in {step.table.name} on {last.host}: {step.flow.row.template.doc}"
     delivered = bool(names) and (target in names or "/" not in target)
     return Trace(source, target, (question, *hops), names, delivered, reason, str(step.flow.subject))
+
+
+def routed_by(hop: Hop) -> Step | None:
+    """The step of a hop that routed the packet, or that a router kept it in; ``None``: it was for no router."""
+    return next((step for step in hop.walk.steps if step.flow.row.template.feature == "routing"), None)
+
+
+def route_text(hop: Hop) -> str:
+    """The router that a packet is for, and its route, such as ``shop/r1 to 10.50.0.0/16``; empty for no router."""
+    step = routed_by(hop)
+    if step is None or step.table.name != "route":
+        return ""
+    flow, template = step.flow, step.flow.row.template
+    values = flow.row.named()
+    target = next((term for term in template.match if term.field in (f.IPV4_DST, f.IPV6_DST)), None)
+    if target is None:
+        return str(flow.subject)
+    ip = values["ip"] if isinstance(target.value, str) else target.value
+    length = f"/{values['mask'].bit_count()}" if isinstance(target.mask, str) else ""
+    several = f", one of {values['last'] + 1} next hops" if "last" in values else ""
+    return f"{flow.subject} to {ip_text(ip, target.field.bits)}{length}{several}"
 
 
 def addresses_of(packet: Packet) -> tuple[str, str]:
@@ -311,8 +351,11 @@ __all__ = [
     "addresses_of",
     "agrees",
     "model_of",
+    "next_gateway",
     "ofproto_flow",
     "ofproto_tables",
     "places",
+    "route_text",
+    "routed_by",
     "trace",
 ]

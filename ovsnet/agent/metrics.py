@@ -89,7 +89,7 @@ METRICS: tuple[Metric[Observed], ...] = (
     Metric(
         "ovsnet_agent_packets",
         "counter",
-        "Packets that concern the agent: log entries, answers to rejected ones and of routers, those that a limit left out.",
+        "Packets for the agent: log entries, answers to rejected ones and of routers, those that a limit left out.",
         lambda seen: {(what,): n for what, n in seen.agent.packets.counts().items()},
         ("what",),
     ),

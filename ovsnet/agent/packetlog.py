@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("ovsnet.agent.packets")
 
 COUNTED = ("logged", "rejected", "answered", "suppressed")
-"""What is counted: log entries, answers to rejected packets, answers of routers, and packets that a limit left without."""
+"""What is counted: log entries, answers to rejected packets, answers of routers, and what a limit left out."""
 _VERDICTS = {ALLOW: "allow", DROP: "drop", REJECT: "reject"}
 _PROTOCOL_NAMES = {number: name for name, number in sorted(PROTOCOLS.items(), reverse=True)}
 

@@ -144,9 +144,11 @@ def _print(answer: Answer, doubts: Doubts) -> None:
     word = Text("allowed", "bold green") if answer.allowed else Text("not allowed", "bold red")
     out.print(word, Text(f"{answer.source} -> {answer.target}  {answer.packet}"))
     if not answer.allowed:
-        out.print(Text(f"  {answer.reason}: {answer.text}. {REASONS[answer.reason].remedy}".rstrip()))
+        out.print(Text(f"  {answer.reason}: {answer.text.rstrip('.')}. {REASONS[answer.reason].remedy}".rstrip()))
     for end in answer.ends:
         out.print(_end_text(end))
+        if end is answer.ends[0] and answer.route:
+            out.print(Text(f"  routed   by {answer.route}"))
     for port in answer.stateless:
         out.print(Text(f"  {port} is stateless: what answers it needs a rule of its own", "yellow"))
     verb = "stop" if answer.allowed else "allow"

@@ -69,7 +69,7 @@ def _no_member(scene: Scene, line: Line, group: str, versions: str) -> Found | N
     if not networks:
         return Found("remote-family", line.path, f"no member of group {group} has an {versions} address")
     mine = {port.network for port in scene.ports_of.get(line.group, ())}
-    if mine and not mine & networks:
+    if mine and {*map(scene.domain, mine)}.isdisjoint(map(scene.domain, networks)):
         reason = f"members of group {group} are in {_some(networks)}, ports of {line.group} in {_some(mine)}"
         return Found("remote-elsewhere", line.path, reason)
     return None

@@ -87,9 +87,9 @@ _KINDS = (
         "remote-elsewhere",
         "warning",
         "A rule for a group whose members are in other networks",
-        "Members are looked up in the network that a packet arrives in; none of the remote's members is in a network "
-        "that the group has ports in.",
-        "Put members and ports into one network, or remove the rule.",
+        "Members are looked up in the network that a packet arrives in, and in those that a router joins with it; none "
+        "of the remote's members is in such a network of a port of the group.",
+        "Put members and ports into one network, join theirs with a router, or remove the rule.",
     ),
     FindingKind(
         "contradicting-rules",

@@ -10,6 +10,7 @@ from ovsnet.errors import Path
 from ovsnet.lint.regions import ADDRESSES, DETAILS, NO_DETAIL, PROTOCOLS, Ranges, Region
 from ovsnet.model.addresses import parse_cidr
 from ovsnet.model.identity import link_local
+from ovsnet.model.routes import joined
 from ovsnet.model.rules import ICMPV6, effective_groups, family, groups_of, merged_ranges, port_ranges, protocol_number
 from ovsnet.model.types import Port, Remote, Rule, Vpc
 
@@ -117,7 +118,8 @@ class Scene:
     """A VPC's groups as the checks need them: every rule with its place, who is in which group, who has which address.
 
     ``policies``: the ports of each set of groups that some port has, by that set; ``members``: the addresses of a
-    group's members that have a host, by (group, network, family).
+    group's members that have a host, by (group, domain, family); ``routers`` is the router of each network that has
+    one, which is the domain of its addresses.
     """
 
     name: str
@@ -125,6 +127,7 @@ class Scene:
     lines: Mapping[str, tuple[Line, ...]]
     policies: Mapping[tuple[str, ...], tuple[Port, ...]]
     members: Mapping[tuple[str, str, int], Ranges]
+    routers: Mapping[str, str]
     _cache: dict[tuple[Line, str], tuple[Region, ...]] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -135,6 +138,10 @@ class Scene:
             for group in groups:
                 found.setdefault(group, []).extend(ports)
         return {group: tuple(ports) for group, ports in found.items()}
+
+    def domain(self, network: str) -> str:
+        """Within what a network's addresses are one's own: its router, as ``/NAME``, or the network itself."""
+        return _domain(self.routers, network)
 
     def ranges(self, name: str, of: int) -> Ranges:
         """The addresses of a family in an address group."""
@@ -155,14 +162,15 @@ class Scene:
 
         def peers(remote: Remote, of: int) -> Ranges:
             if remote.group is not None:
-                return self.members.get((remote.group, network, of), ())
+                return self.members.get((remote.group, domain, of), ())
             return self._fixed(remote, of)
 
-        return lambda line: self._kept(line, network, peers)
+        domain = self.domain(network)
+        return lambda line: self._kept(line, domain, peers)
 
-    def _kept(self, line: Line, network: str, peers: Peers) -> tuple[Region, ...]:
-        """The regions of a line, computed once: only those of a group's members differ by network."""
-        key = (line, network if line.remote_group else "")
+    def _kept(self, line: Line, domain: str, peers: Peers) -> tuple[Region, ...]:
+        """The regions of a line, computed once: only those of a group's members differ by domain."""
+        key = (line, domain if line.remote_group else "")
         if key not in self._cache:
             self._cache[key] = line.regions(peers)
         return self._cache[key]
@@ -176,6 +184,7 @@ class Scene:
 def scene(name: str, vpc: Vpc) -> Scene:
     """What the checks need of a VPC that has passed the model's own checks and has all its addresses."""
     policies: dict[tuple[str, ...], list[Port]] = {}
+    routers = joined(vpc.routers)
     addresses: dict[tuple[str, str, int], list[int]] = {}
     for port in vpc.ports.values():
         groups = tuple(sorted(groups_of(port)))
@@ -183,7 +192,7 @@ def scene(name: str, vpc: Vpc) -> Scene:
             policies.setdefault(groups, []).append(port)
         for of, number in addresses_of(port) if groups and port.host is not None else ():
             for group in groups:
-                addresses.setdefault((group, port.network, of), []).append(number)
+                addresses.setdefault((group, _domain(routers, port.network), of), []).append(number)
     lines = {
         group: tuple(
             Line(("vpcs", name, "security_groups", group, "rules", index), group, declared.stateful, rule)
@@ -192,7 +201,11 @@ def scene(name: str, vpc: Vpc) -> Scene:
         for group, declared in effective_groups(vpc.security_groups).items()
     }
     members = {key: merged_ranges((one, one) for one in numbers) for key, numbers in addresses.items()}
-    return Scene(name, vpc, lines, {key: tuple(ports) for key, ports in policies.items()}, members)
+    return Scene(name, vpc, lines, {key: tuple(ports) for key, ports in policies.items()}, members, routers)
+
+
+def _domain(routers: Mapping[str, str], network: str) -> str:
+    return f"/{routers[network]}" if network in routers else network
 
 
 def ranges_of(texts: tuple[str, ...], of: int) -> Ranges:

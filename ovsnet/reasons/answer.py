@@ -16,19 +16,22 @@ from ovsnet.explain import Step
 from ovsnet.model import Model, Port, check_state, vpc_states
 from ovsnet.model.addresses import parse_ip
 from ovsnet.model.nodes import Node, find
-from ovsnet.model.numbers import ip_int, ip_text
+from ovsnet.model.numbers import ip_int, ip_text, mac_text
+from ovsnet.model.routes import joined
 from ovsnet.model.rules import groups_of
-from ovsnet.model.types import Rule
+from ovsnet.model.types import Rule, Vpc
 from ovsnet.pipeline import fields as f
 from ovsnet.pipeline import verdicts as sg
 from ovsnet.reasons.changes import Edit, EndPoint, turning
 from ovsnet.reasons.judge import Direction, Packet, Verdict
-from ovsnet.trace import Hop, Place, Trace, places, trace
+from ovsnet.trace import Hop, Place, Trace, places, route_text, routed_by, trace
 
 MOST_CHANGES = 3
 """How many changes are named: the smallest, and alternatives."""
 _VERDICTS: dict[int, Verdict] = {sg.ALLOW: "allow", sg.DROP: "drop", sg.REJECT: "reject"}
 _CODES = {"drop": "dropped", "reject": "rejected", "refuse": "refused"}
+_NOT_ROUTED = {"no": "no-route", "route-unreachable": "unreachable", "route-nowhere": "black-hole"}
+"""The reasons by the names of the templates that keep packets in a router."""
 _STEP = re.compile(r"[a-z0-9_-]+")
 _DETAILS = (f.TCP_DST, f.UDP_DST, f.SCTP_DST)
 
@@ -63,7 +66,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a packet arrives. ``reason`` is a code of ``REASONS``; ``end`` the end whose groups decide (``None``:
-    none); ``change`` the smallest one that turns the answer, empty if no change of groups does; ``stateless`` the ports
+    none); ``route`` the router that it goes through, with its route; ``change`` the smallest one that turns the answer, empty if no change of groups does; ``stateless`` the ports
     whose groups are.
     """
 
@@ -79,6 +82,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     change: tuple[Edit, ...] = ()
     alternatives: tuple[tuple[Edit, ...], ...] = ()
     stateless: tuple[str, ...] = ()
+    route: str = ""
 
 
 def explain(
@@ -94,7 +98,7 @@ def explain(
     found = trace(model, at, source, target, probe.protocol, probe.port, probe.family, probe.icmp)
     hop = found.hops[-1] if len(found.hops) == 1 else found.hops[1]
     packet = _packet(hop) if len(found.hops) > 1 else None
-    receiver = _receiver(model, vpc, model.vpcs[vpc].ports[name].network, target, hop)
+    receiver = _receiver(model, vpc, model.vpcs[vpc].ports[name].network, target, found)
     ends = tuple(_ends(model, source, receiver, found))
     code, text, end = _reason(model, at, source, receiver, target, found, ends)
     answer = Answer(
@@ -108,6 +112,7 @@ def explain(
         decided_by=found.decided_by if end is None else end.object or end.port,
         ends=ends,
         stateless=_stateless(model, ends),
+        route="" if packet is None else route_text(hop),
     )
     if packet is None or receiver is None or (code != "allowed" and end is None):
         return answer, found
@@ -162,15 +167,34 @@ def _packet_text(hop: Hop) -> str:
     return f"{name} {source} -> {target}" + (f", port {one.detail}" if one.protocol in {6, 17, 132} else "")
 
 
-def _receiver(model: Model, vpc: str, network: str, target: str, hop: Hop) -> str | None:
-    """The port that is meant, as ``VPC/NAME``; ``None`` for an address that no port of the network has."""
+def _receiver(model: Model, vpc: str, network: str, target: str, found: Trace) -> str | None:
+    """The port that is meant, as ``VPC/NAME``, or the next hop that got it; ``None`` for nobody's address."""
     if "/" in target:
         return target
+    networks = _together(model.vpcs[vpc], network)
     has = (
-        name for name, port in model.vpcs[vpc].ports.items() if port.network == network and target in (port.ips or ())
+        name for name, port in model.vpcs[vpc].ports.items() if port.network in networks and target in (port.ips or ())
     )
-    found = next(has, None)
-    return None if found is None else f"{vpc}/{found}"
+    meant = next(has, None)
+    if meant is not None:
+        return f"{vpc}/{meant}"
+    steps = found.hops[1].walk.steps if len(found.hops) > 1 else ()
+    led = [step.flow.row.named() for step in steps if step.table.name in {"route", "next_hop"}]
+    return next((_next_hop(model, vpc, values) for values in led if "mac" in values), None)
+
+
+def _next_hop(model: Model, vpc: str, values: Mapping[str, int]) -> str | None:
+    """The port that a route leads to, by its network's VNI and its MAC."""
+    declared, mac = model.vpcs[vpc], mac_text(values["mac"])
+    ports = (name for name, port in declared.ports.items() if port.mac == mac)
+    vni = values["net"]
+    return next((f"{vpc}/{name}" for name in ports if declared.networks[declared.ports[name].network].vni == vni), None)
+
+
+def _together(vpc: Vpc, network: str) -> tuple[str, ...]:
+    """The networks of a routed domain."""
+    router = vpc.routers.get(joined(vpc.routers).get(network, ""))
+    return (network,) if router is None else router.networks
 
 
 def _ends(model: Model, source: str, receiver: str | None, found: Trace) -> Iterator[End]:
@@ -248,12 +272,16 @@ def _elsewhere(
     model: Model, at: Mapping[str, Place], source: str, receiver: str | None, target: str, found: Trace
 ) -> tuple[str, str]:
     """Why a packet does not arrive though no group stops it."""
+    routed = next((step for hop in found.hops[1:2] if (step := routed_by(hop))), None)
+    why = None if routed is None else routed.flow.row.template.name.removesuffix("-v6").rpartition("-")[0]
+    if routed is not None and why in _NOT_ROUTED:
+        return _NOT_ROUTED[why], found.reason
     if receiver is None:
         return "unknown-address", f"no port of {source}'s network has {target}"
     sender, port = _port(model, source), _port(model, receiver)
     if source.partition("/")[0] != receiver.partition("/")[0]:
         return "other-vpc", f"{source} and {receiver} are in different VPCs"
-    if sender.network != port.network:
+    if port.network not in _together(model.vpcs[source.partition("/")[0]], sender.network):
         return "other-network", f"{source} is in network {sender.network}, {receiver} in {port.network}"
     if port.host is None:
         return "target-unplaced", f"{receiver} has no host, so it is delivered to nobody"

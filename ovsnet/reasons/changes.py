@@ -241,7 +241,9 @@ def _remotes(now: Scene, end: EndPoint, packet: Packet) -> list[Remote]:
     groups = []
     if end.peer is not None:
         peer = end.peer[1]
-        member = (packet.family, number) in addresses_of(peer) and peer.network == end.port.network
+        member = (packet.family, number) in addresses_of(peer) and now.domain(peer.network) == now.domain(
+            end.port.network
+        )
         for group in groups_of(peer) if member else ():
             groups.append((len(now.ports_of[group]), 0, Remote(group=group)))
     ranked = sorted([address, *groups], key=lambda one: (one[0], one[1], one[2].group or ""))

@@ -38,7 +38,9 @@ _KINDS = (
     ),
     ReasonKind("other-vpc", "The two ports are in different VPCs, which never reach each other.", "Use one VPC."),
     ReasonKind(
-        "other-network", "The two ports are in different networks, between which nothing routes.", "Use one network."
+        "other-network",
+        "The two ports are in different networks, between which nothing routes.",
+        "Use one network, or a router that joins both.",
     ),
     ReasonKind(
         "no-common-family",
@@ -50,6 +52,17 @@ _KINDS = (
         "No port of the sender's network has the address, so nobody answers for it.",
         "Declare it as a port's address.",
     ),
+    ReasonKind(
+        "no-route",
+        "No route of the sender's router leads to the address.",
+        "Join its network, or add a route; `0.0.0.0/0` and `::/0` lead to all else.",
+    ),
+    ReasonKind(
+        "unreachable",
+        "A subnet that the router joins has the address and no port does, or no next hop of the route is there.",
+        "Declare it as a port's address, or place a next hop.",
+    ),
+    ReasonKind("black-hole", "A route with `blackhole: true` holds for the address.", "Change the route."),
     ReasonKind(
         "port-security",
         "The sending port may not send this from this address.",
