@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ovsnet.desired import Desired
+from ovsnet.desired import Desired, Subject
 from ovsnet.errors import UserError
 from ovsnet.explain import Emission, Packet, Step, Tables, Walk, arrival, registers
 from ovsnet.facts import Facts
@@ -138,7 +138,7 @@ def trace(
     wanted = mac if mac is not None else mac_text(answer or 0)
     packet = frame(start, sender.mac or "", wanted, ip_src, ip_dst, protocol, port, icmp)
     hops, reached = _follow(model, at, sender.host, packet, f"{_named(protocol)} {ip_src} -> {ip_dst}")
-    return _conclude(source, target, question, hops, reached)
+    return _conclude(model, source, target, question, hops, reached)
 
 
 def next_gateway(vpc: Vpc, network: str, ip: str) -> str | None:
@@ -252,8 +252,10 @@ def _name_of(model: Model, facts: Facts, out: Emission) -> str:
     return f"OpenFlow port {port}"
 
 
-def _conclude(source: str, target: str, question: Hop, hops: list[Hop], reached: list[tuple[Hop, str]]) -> Trace:
-    route = route_text(hops[0])
+def _conclude(
+    model: Model, source: str, target: str, question: Hop, hops: list[Hop], reached: list[tuple[Hop, str]]
+) -> Trace:
+    route = route_text(model, hops[0])
     router = f"routed by {route}, " if route else ""
     names = tuple(dict.fromkeys(name for _, name in reached))  # a port that moves is reached in two places
     last = reached[0][0] if reached else hops[-1]
@@ -272,7 +274,7 @@ def routed_by(hop: Hop) -> Step | None:
     return next((step for step in hop.walk.steps if step.flow.row.template.feature == "routing"), None)
 
 
-def route_text(hop: Hop) -> str:
+def route_text(model: Model, hop: Hop) -> str:
     """The router that a packet is for, and its route, such as ``shop/r1 to 10.50.0.0/16``; empty for no router."""
     step = routed_by(hop)
     if step is None or step.table.name != "route":
@@ -280,12 +282,17 @@ def route_text(hop: Hop) -> str:
     flow, template = step.flow, step.flow.row.template
     values = flow.row.named()
     target = next((term for term in template.match if term.field in (f.IPV4_DST, f.IPV6_DST)), None)
+    name = flow.subject
+    if name.kind != "router":  # the address of a port or an endpoint
+        vpc = model.vpcs[name.vpc]
+        network = vpc.ports[name.name].network if name.name in vpc.ports else ""
+        name = Subject("router", name.vpc, joined(vpc.routers).get(network, ""))
     if target is None:
-        return str(flow.subject)
+        return str(name)
     ip = values["ip"] if isinstance(target.value, str) else target.value
     length = f"/{values['mask'].bit_count()}" if isinstance(target.mask, str) else ""
     several = f", one of {values['last'] + 1} next hops" if "last" in values else ""
-    return f"{flow.subject} to {ip_text(ip, target.field.bits)}{length}{several}"
+    return f"{name} to {ip_text(ip, target.field.bits)}{length}{several}"
 
 
 def addresses_of(packet: Packet) -> tuple[str, str]:

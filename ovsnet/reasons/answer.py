@@ -66,8 +66,8 @@ class End(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a packet arrives. ``reason`` is a code of ``REASONS``; ``end`` the end whose groups decide (``None``:
-    none); ``route`` the router that it goes through, with its route; ``change`` the smallest one that turns the answer, empty if no change of groups does; ``stateless`` the ports
-    whose groups are.
+    none); ``route`` the router that it is for, with the route that holds; ``change`` the smallest one that turns the
+    answer, empty if no change of groups does; ``stateless`` the ports whose groups are.
     """
 
     source: str
@@ -112,7 +112,7 @@ def explain(
         decided_by=found.decided_by if end is None else end.object or end.port,
         ends=ends,
         stateless=_stateless(model, ends),
-        route="" if packet is None else route_text(hop),
+        route="" if packet is None else route_text(model, hop),
     )
     if packet is None or receiver is None or (code != "allowed" and end is None):
         return answer, found
