@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ovsnet.compiler import HostCompiler, compile_states
 from ovsnet.desired import Desired, Subject
 from ovsnet.facts import Facts
-from ovsnet.model import Model, Port
+from ovsnet.model import Model, Port, VpcState
 from ovsnet.numbers import Numbers
 from ovsnet.transport.changes import COLLECTIONS
+from tests.property.routers import with_routers
 from tests.property.strategies import HOST_NAMES, models
 from tests.property.world import endpoints_of, places, states_of
 
@@ -33,8 +36,10 @@ def facts(draw: st.DrawFn, model: Model) -> Facts:
 
 
 @st.composite
-def situations(draw: st.DrawFn) -> tuple[Model, Facts]:
+def situations(draw: st.DrawFn, routed: bool = False) -> tuple[Model, Facts]:
     model = draw(models())
+    if routed or draw(st.booleans()):
+        model = draw(with_routers(model))
     return model, draw(facts(model))
 
 
@@ -45,6 +50,11 @@ def feed(compiler: HostCompiler, model: Model, seen: Facts) -> None:
     compiler.set_facts(seen)
     for state in states.values():
         compiler.put_vpc(state)
+
+
+def together(state: VpcState, network: str) -> tuple[str, ...]:
+    """The networks of a routed domain."""
+    return next((one.networks for one in state.routers.values() if network in one.networks), (network,))
 
 
 def full(model: Model, seen: Facts, numbers: Numbers | None = None) -> Desired:
@@ -80,7 +90,7 @@ def test_single_changes_add_up(situation: tuple[Model, Facts], order: random.Ran
     compiler = HostCompiler(HOST)
     steps = []
     for name, state in states_of(model, HOST).items():
-        for kind in COLLECTIONS:
+        for kind in (*COLLECTIONS, "routers"):
             steps += [(name, kind, key, value) for key, value in getattr(state, kind).items()]
     hosts_first = sorted(steps, key=lambda step: (step[1] != "hosts", order.random()))
     compiler.set_facts(seen)
@@ -88,11 +98,38 @@ def test_single_changes_add_up(situation: tuple[Model, Facts], order: random.Ran
         compiler.patch_vpc(name, **{kind: {key: value}})
         if order.random() < 0.5:
             compiler.update()
-        if kind in {"ports", "endpoints", "security_groups", "address_groups"} and order.random() < 0.3:
+        if kind in {"ports", "endpoints", "routers", "security_groups", "address_groups"} and order.random() < 0.3:
             compiler.patch_vpc(name, **{kind: {key: None}})
             compiler.update()
             compiler.patch_vpc(name, **{kind: {key: value}})
     compiler.update()
+    assert compiler.desired == full(model, seen, compiler.numbers)
+
+
+@ROUNDS
+@given(situations(routed=True))
+def test_routers_change_alone(situation: tuple[Model, Facts]) -> None:
+    """A router without its routes, without its networks, and gone; a port here gone: each time the flows of that."""
+    model, seen = situation
+    states = states_of(model, HOST)
+    compiler = HostCompiler(HOST)
+    feed(compiler, model, seen)
+    compiler.update()
+    steps: list[tuple[str, str, str, Any, Any]] = []
+    for state in states.values():
+        for name, router in state.routers.items():
+            for other in (replace(router, routes=()), replace(router, networks=(), routes=()), None):
+                steps.append((state.name, "routers", name, other, router))
+        steps += [(state.name, "ports", name, None, port) for name, port in state.ports.items() if HOST in port.hosts]
+    for vpc, kind, name, other, declared in steps:
+        compiler.patch_vpc(vpc, **{kind: {name: other}})
+        compiler.update()
+        kept = {key: one for key, one in getattr(states[vpc], kind).items() if key != name}
+        changed = replace(states[vpc], **{kind: kept | ({} if other is None else {name: other})})
+        numbers = Numbers.restore(compiler.numbers.snapshot())
+        assert compiler.desired == compile_states({**states, vpc: changed}.values(), HOST, seen, numbers)
+        compiler.patch_vpc(vpc, **{kind: {name: declared}})
+        compiler.update()
     assert compiler.desired == full(model, seen, compiler.numbers)
 
 
@@ -124,11 +161,16 @@ def test_a_change_costs_what_it_touches(situation: tuple[Model, Facts]) -> None:
             changed = Port(**{key: getattr(port, key) for key in port.__struct_fields__} | {"ips": ("10.9.9.9",)})
             compiler.patch_vpc(state.name, ports={name: changed})
             delta = compiler.update()
+            mine = {*(port.ips or ()), "10.9.9.9"}
             borrowers = {
                 other for other, nic in state.ports.items() for allowed in nic.allowed_addresses
-                if nic.network == port.network and allowed.ip.split("/")[0] in {*(port.ips or ()), "10.9.9.9"}
+                if nic.network in together(state, port.network) and allowed.ip.split("/")[0] in mine
             }  # fmt: skip
-            assert {flow.subject.name for flow in (*delta.add, *delta.remove)} <= {name, *borrowers}
+            over = {
+                router for router, one in state.routers.items() for route in one.routes
+                if any(hop.port == name or hop.ip in mine for hop in route.hops)
+            }  # fmt: skip
+            assert {flow.subject.name for flow in (*delta.add, *delta.remove)} <= {name, *borrowers, *over}
             assert not compiler.update()
             compiler.patch_vpc(state.name, ports={name: port})
             compiler.update()
@@ -138,7 +180,11 @@ def test_a_change_costs_what_it_touches(situation: tuple[Model, Facts]) -> None:
 @given(situations())
 def test_only_what_concerns_the_host(situation: tuple[Model, Facts]) -> None:
     model, seen = situation
-    here = {(vpc, port.network) for vpc, at, _, port in places(model) if at == HOST}
+    states = states_of(model, HOST)
+    here = {
+        (vpc, network) for vpc, at, _, port in places(model) if at == HOST
+        for network in together(states[vpc], port.network)
+    }  # fmt: skip
     for flow in full(model, seen):
         if flow.subject.kind == "port":
             port = model.vpcs[flow.subject.vpc].ports[flow.subject.name]
