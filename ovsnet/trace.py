@@ -92,6 +92,7 @@ def model_of(states: Iterable[VpcState]) -> Model:
         vpcs[state.name] = Vpc(
             tenant=state.name,
             networks=state.networks,
+            routers=state.routers,
             ports=state.ports,
             security_groups=state.security_groups,
             address_groups=state.address_groups,
