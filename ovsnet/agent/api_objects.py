@@ -69,13 +69,6 @@ async def _change(call: Call[Agent], change: Any, *, create: bool = False) -> Re
     return await write(call, lambda: edit)
 
 
-def _refused(kind: str) -> Handler:
-    async def refuse(_: Call[Agent]) -> Reply:
-        raise edits.ReservedError(kind)
-
-    return refuse
-
-
 def _declare(kind: Kind) -> None:
     """The five endpoints of one collection."""
     one, place = edits.SINGULAR[kind], "subnet" if kind == "subnets" else "id"
@@ -109,16 +102,6 @@ def _declare(kind: Kind) -> None:
 
 for _kind in KINDS:
     _declare(_kind)
-for _word in edits.RESERVED:
-    for _method, _path in (("GET", ""), ("GET", "/{id}"), ("PUT", "/{id}"), ("DELETE", "/{id}")):
-        OBJECTS.add(
-            _method,
-            f"/v1/vpcs/{{vpc}}/{_word}{_path}",
-            summary="A word of the model that this version refuses.",
-            query=WRITE if _method != "GET" else (),
-            body=Any if _method == "PUT" else None,
-            problems=(413, 422),
-        )(_refused(_word))
 
 
 @OBJECTS.add("GET", "/v1/workloads/{workload}", answers=(Answer(200, "Its NICs.", (Workload,)),), problems=(404,))

@@ -103,7 +103,7 @@ class AgentClient(ServiceClient):
     def patch(
         self, vpc: str, change: Mapping[str, Any], *, wait: float = 0, dry_run: bool = False, owner: str = ""
     ) -> Data:
-        """Tell a change: ``previous``, ``revision`` and objects by name (None: gone) in ports, networks, hosts."""
+        """Tell a change: ``previous``, ``revision`` and objects by name (None: gone) by their collection."""
         query = _query(wait=wait, dry_run=dry_run, owner=owner)
         return self._call("PATCH", f"/v1/vpcs/{quote(vpc)}{query}", msgspec.json.encode(change), wait)
 
@@ -126,7 +126,7 @@ class AgentClient(ServiceClient):
         return self._call("POST", f"/v1/batch{query}", msgspec.json.encode(operations), wait)
 
     def objects(self, vpc: str, kind: str) -> Data:
-        """The objects of a VPC by id; ``kind``: networks, subnets, ports or endpoints."""
+        """The objects of a VPC by id; ``kind`` as a path names the collection, such as ``security-groups``."""
         return self._call("GET", f"/v1/vpcs/{quote(vpc)}/{kind}")
 
     def object(self, vpc: str, kind: str, ident: str) -> Data:

@@ -125,7 +125,7 @@ class Enforcer:
         self._strays = actual.strays
 
     def claim(self, vpc: str, vnis: frozenset[int]) -> None:
-        """Note the VNIs that a VPC's networks have from now on; none for a VPC that is gone."""
+        """Note the VNIs that a VPC's networks and routers have from now on; none for a VPC that is gone."""
         self._moved |= any(self._last_claimed.get(vni, vpc) != vpc for vni in vnis)
         self._last_claimed |= dict.fromkeys(vnis, vpc)
         self._claims[vpc] = vnis

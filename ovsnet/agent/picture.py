@@ -133,15 +133,15 @@ class Touched:
         """Take note of a change that was made."""
         for operation in change.operations:
             self.vpcs.add(operation.vpc)
-            if isinstance(operation, Patch) and not _of_groups(operation):
+            if isinstance(operation, Patch) and not _of_all(operation):
                 self.ports.update((operation.vpc, name) for name in operation.ports)
             else:
                 self.whole.add(operation.vpc)
 
 
-def _of_groups(operation: Patch) -> bool:
-    """Whether a change is about groups, and so about any port of the VPC."""
-    return bool(operation.security_groups or operation.address_groups)
+def _of_all(operation: Patch) -> bool:
+    """Whether a change is about groups or routers, and so about any port of the VPC."""
+    return bool(operation.security_groups or operation.address_groups or operation.routers)
 
 
 def pending_of(change: Change, serial: int, local: Mapping[str, Mapping[str, Port]]) -> dict[Named, Pending]:
@@ -151,7 +151,7 @@ def pending_of(change: Change, serial: int, local: Mapping[str, Mapping[str, Por
         vpc, here = operation.vpc, local.get(operation.vpc, {})
         state = change.states[vpc]
         names: Iterator[str]
-        if not isinstance(operation, Patch) or _of_groups(operation):
+        if not isinstance(operation, Patch) or _of_all(operation):
             names = iter(here)
         elif operation.networks:
             names = (n for n, port in here.items() if n in operation.ports or port.network in operation.networks)

@@ -31,7 +31,7 @@ from ovsnet.openflow.api import SwitchPort
 from ovsnet.openflow.errors import SwitchError
 from ovsnet.pipeline import fields
 from ovsnet.pipeline.template import Row
-from ovsnet.transport.changes import Patch, Put
+from ovsnet.transport.changes import Patch, Put, vnis_of
 from ovsnet.transport.view import Change
 
 log = logging.getLogger(__name__)
@@ -344,7 +344,7 @@ class Reconciler:
             before = self._states.pop(vpc, None)
             if state is not None:
                 self._states[vpc] = state
-            if before is None or state is None or before.networks is not state.networks:
+            if before is None or state is None or not _same_vnis(before, state):
                 self.enforcer.claim(vpc, _vnis(state))
             if self._broken.pop(vpc, None) is not None:
                 self._synced_generation = 0
@@ -405,7 +405,7 @@ class Reconciler:
         ofport = values.get(fields.IN_PORT)
         ids = {iface for iface, number in facts.ofports.items() if number == ofport}
         for vpc, state in self._states.items():
-            if any(network.vni == vni for network in state.networks.values()):
+            if vni is not None and vni in vnis_of(state):
                 return Subject("vpc", vpc)
             if ids and any(port.id in ids for port in state.ports.values()):
                 return Subject("vpc", vpc)
@@ -450,7 +450,12 @@ class Reconciler:
 
 
 def _vnis(state: VpcState | None) -> frozenset[int]:
-    return frozenset(network.vni or 0 for network in state.networks.values()) if state is not None else frozenset()
+    return frozenset(vnis_of(state)) if state is not None else frozenset()
+
+
+def _same_vnis(before: VpcState, state: VpcState) -> bool:
+    """Whether none can be another; an unchanged collection is the same one."""
+    return before.networks is state.networks and before.routers is state.routers
 
 
 def _run(function: Callable[[], T], future: Future[T]) -> None:

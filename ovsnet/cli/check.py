@@ -37,7 +37,9 @@ def check_command(model: ModelFiles, site: SiteFile = None, as_json: AsJson = Fa
         return
     counted = [(summary[key], key) for key in ("hosts", "vpcs", "networks", "ports", "unplaced")]
     counted += [
-        (count, key.replace("_", " ")) for key in ("security_groups", "address_groups") if (count := summary[key])
+        (count, key.replace("_", " "))
+        for key in ("routers", "security_groups", "address_groups")
+        if (count := summary[key])
     ]
     counts = [f"{number} {key.removesuffix('s') if number == 1 else key}" for number, key in counted]
     write(f"{declared.name}: {', '.join(counts)}.\n")
@@ -57,6 +59,7 @@ def _summary(model: Model) -> dict[str, Any]:
         "hosts": len(model.hosts),
         "vpcs": len(model.vpcs),
         "networks": sum(len(vpc.networks) for vpc in model.vpcs.values()),
+        "routers": sum(len(vpc.routers) for vpc in model.vpcs.values()),
         "ports": len(ports),
         "security_groups": sum(len(vpc.security_groups) for vpc in model.vpcs.values()),
         "address_groups": sum(len(vpc.address_groups) for vpc in model.vpcs.values()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -16,10 +17,12 @@ from ovsnet.model.checks import Drafts, suggest
 from ovsnet.model.group_checks import GroupChecker
 from ovsnet.model.nodes import Draft
 from ovsnet.model.report import make_problem
+from ovsnet.model.routes import joined
 from ovsnet.model.rules import DEFAULT_GROUP
-from ovsnet.model.types import AddressGroup, Network, Port, RemoteEndpoint, SecurityGroup, VpcState
+from ovsnet.model.types import AddressGroup, Network, Port, RemoteEndpoint, Router, SecurityGroup, VpcState
 from ovsnet.transport.edits import InUseError
 from ovsnet.transport.groups import GroupLists, Nic, after, needed, nics_naming, rules_naming
+from ovsnet.transport.routers import hop_ports, joining, leaves_next_hop, routes_to_port, without_routes
 
 
 @dataclass(slots=True)
@@ -27,6 +30,7 @@ class Changed:
     """The objects of a VPC that a transaction touches, as they will be; ``None``: gone."""
 
     networks: dict[str, Network | None]
+    routers: dict[str, Router | None]
     ports: dict[str, Port | None]
     endpoints: dict[str, RemoteEndpoint | None]
     security_groups: dict[str, SecurityGroup | None]
@@ -59,17 +63,19 @@ def canonical(
     Raises ModelError with all that is wrong, ConflictError (``in-use``).
     """
     _check_networks_unused(before, index, changed)
+    _check_next_hops(before, changed)
     _check_groups(before, lists, changed)
     part = _part(before, changed, vteps)
     try:
         checked = canonical_state(part)
     except ModelError as exc:
-        if any(problem.code in {"unknown-host", "unknown-network"} for problem in exc.problems):
-            everything = msgspec.structs.replace(part, networks=_networks(before, changed), hosts=dict(vteps))
-            canonical_state(everything)  # says what there is instead
+        unknown = {problem.code for problem in exc.problems} & {"unknown-host", "unknown-network", "unknown-port"}
+        if unknown:
+            canonical_state(_with_all(part, before, changed, vteps, ports="unknown-port" in unknown))
         raise
     result = Changed(
         {name: checked.networks.get(name) for name in changed.networks},
+        {name: checked.routers.get(name) for name in changed.routers},
         {name: checked.ports.get(name) for name in changed.ports},
         {name: checked.endpoints.get(name) for name in changed.endpoints},
         {name: checked.security_groups.get(name) for name in changed.security_groups},
@@ -81,30 +87,27 @@ def canonical(
     return result
 
 
-def _networks(before: VpcState, changed: Changed) -> dict[str, Network]:
-    after: dict[str, Network | None] = {**before.networks, **changed.networks}
-    return {name: network for name, network in after.items() if network is not None}
+def _with_all(part: VpcState, before: VpcState, changed: Changed, vteps: Mapping[str, str], *, ports: bool) -> VpcState:
+    """A part with all hosts and networks, and ports if asked for, so that messages say what there is instead."""
+    kinds = ("networks", "ports", "security_groups", "address_groups") if ports else ("networks",)
+    objects: dict[str, Any] = {kind: after(getattr(before, kind), getattr(changed, kind)) for kind in kinds}
+    return msgspec.structs.replace(part, hosts=dict(vteps), **objects)
 
 
 def _part(before: VpcState, changed: Changed, vteps: Mapping[str, str]) -> VpcState:
-    """The state that has to be looked at: what changes and what it refers to; all of a network whose ranges change."""
-    networks = _networks(before, changed)
-    ports = {name: port for name, port in changed.ports.items() if port is not None}
-    endpoints = {name: endpoint for name, endpoint in changed.endpoints.items() if endpoint is not None}
-    ranges = {
-        name
-        for name, network in changed.networks.items()
-        if network is not None and name in before.networks and before.networks[name].subnets != network.subnets
-    }
-    if ranges:
-        for name, port in before.ports.items():
-            if port.network in ranges and name not in changed.ports:
-                ports[name] = port
-        for name, endpoint in before.endpoints.items():
-            if endpoint.network in ranges and name not in changed.endpoints:
-                endpoints[name] = endpoint
+    """The state that has to be looked at: what changes and what it refers to.
+
+    Of a network whose ranges change, or whose gateways begin to count, it is all; of routers too, unless only ports
+    and endpoints change.
+    """
+    networks = after(before.networks, changed.networks)
+    whole = _touches_routers(before, changed)
+    routers = after(before.routers, changed.routers) if whole else before.routers
+    ports, endpoints = _nics(before, changed, routers if whole else {})
     used = {port.network for port in ports.values()} | {one.network for one in endpoints.values()}
     used |= changed.networks.keys()
+    if whole:
+        used |= joined(routers).keys()
     hosts = {host for port in ports.values() for host in hosts_of(port)}
     groups, address_groups = needed(
         after(before.security_groups, changed.security_groups) if changed.security_groups else before.security_groups,
@@ -116,6 +119,7 @@ def _part(before: VpcState, changed: Changed, vteps: Mapping[str, str]) -> VpcSt
         name=before.name,
         revision=1,
         networks={name: network for name, network in networks.items() if name in used},
+        routers=routers if whole else without_routes(routers, used),
         ports=ports,
         endpoints=endpoints,
         hosts={host: vteps[host] for host in sorted(hosts) if host in vteps},
@@ -124,8 +128,47 @@ def _part(before: VpcState, changed: Changed, vteps: Mapping[str, str]) -> VpcSt
     )
 
 
+def _nics(
+    before: VpcState, changed: Changed, routers: Mapping[str, Router]
+) -> tuple[dict[str, Port], dict[str, RemoteEndpoint]]:
+    """The ports and endpoints that have to be looked at, with ``routers``, those of the VPC afterwards."""
+    ports: dict[str, Port] = after({}, changed.ports)
+    endpoints: dict[str, RemoteEndpoint] = after({}, changed.endpoints)
+    ranges = {
+        name
+        for name, network in changed.networks.items()
+        if network is not None and name in before.networks and before.networks[name].subnets != network.subnets
+    }
+    if routers:
+        ranges |= (joined(routers).keys() - joined(before.routers).keys()) & before.networks.keys()
+        hops = hop_ports(routers) & before.ports.keys() - changed.ports.keys()
+        ports |= {name: before.ports[name] for name in hops}
+    if ranges:
+        for name, port in before.ports.items():
+            if port.network in ranges and name not in changed.ports:
+                ports[name] = port
+        for name, endpoint in before.endpoints.items():
+            if endpoint.network in ranges and name not in changed.endpoints:
+                endpoints[name] = endpoint
+    return ports, endpoints
+
+
+def _touches_routers(before: VpcState, changed: Changed) -> bool:
+    """Whether a router, or what it joins or leads to, may become wrong."""
+    touched = bool(changed.networks) and bool(before.routers)
+    return touched or bool(changed.routers) or leaves_next_hop(before.routers, before.ports, changed.ports)
+
+
+def _check_next_hops(before: VpcState, changed: Changed) -> None:
+    """Raises ConflictError (``in-use``) for a port that goes and is still a route's next hop."""
+    going = [name for name, port in changed.ports.items() if port is None and name in before.ports]
+    routers = after(before.routers, changed.routers) if going else {}
+    for name in sorted(hop_ports(routers).intersection(going)):
+        raise InUseError(f"port {before.name}/{name}", tuple(routes_to_port(routers, name)), before.revision)
+
+
 def _check_networks_unused(before: VpcState, index: AddressIndex, changed: Changed) -> None:
-    """Raises ConflictError (``in-use``) for a network that goes and still has ports or endpoints."""
+    """Raises ConflictError (``in-use``) for a network that goes and still has ports or endpoints, or is joined."""
     going: dict[str, Object | None] = {**{holder_key("ports", name): one for name, one in changed.ports.items()}}
     going |= {holder_key("endpoints", name): one for name, one in changed.endpoints.items()}
     for name, network in changed.networks.items():
@@ -135,6 +178,7 @@ def _check_networks_unused(before: VpcState, index: AddressIndex, changed: Chang
         for key, one in going.items():
             if isinstance(one, Port | RemoteEndpoint) and one.network == name:
                 staying.add(key_path(key))
+        staying |= set(joining(after(before.routers, changed.routers), name))
         if staying:
             raise InUseError(f"network {before.name}/{name}", tuple(sorted(staying)), before.revision)
 

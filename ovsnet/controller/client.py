@@ -67,7 +67,7 @@ class ControllerClient(ServiceClient):
         return self.write("DELETE", f"/v1/vpcs/{quote(name)}", **manners)
 
     def get(self, vpc: str, kind: str, name: str) -> Data:
-        """One object; ``kind`` is networks, subnets, ports or endpoints."""
+        """One object; ``kind`` as a path names the collection, such as ``security-groups``."""
         return self.call("GET", _object(vpc, kind, name))
 
     def put(self, vpc: str, kind: str, name: str, body: Any, **manners: Any) -> Data:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import msgspec
 
@@ -14,8 +15,10 @@ from ovsnet.model.addresses import canonical_mac, ip_text, parse_ip
 from ovsnet.model.identity import derive_mac, port_id
 from ovsnet.model.nodes import Draft
 from ovsnet.model.report import make_problem
-from ovsnet.model.types import Network, Port, RemoteEndpoint, VpcState
+from ovsnet.model.types import Network, Port, RemoteEndpoint, Router, VpcState
 from ovsnet.transport.view import ConflictError
+
+N = TypeVar("N", Network, Router)
 
 
 def placed(name: str, new: Port, old: Port | None, current: int) -> Port:
@@ -71,8 +74,11 @@ class Completion:
                     packed = parse_ip(address)
                     claims.add((canonical_mac(address) or address) if packed is None else ip_text(packed))
 
-    def network(self, name: str, new: Network, old: Network | None) -> Network:
-        """The network with a VNI: its own, or one of the pool. Raises ModelError (``vni-pool-empty``)."""
+    def numbered(self, kind: str, name: str, new: N, old: N | None) -> N:
+        """A network or router (``kind``) with a VNI: its own, or one of the pool.
+
+        Raises ModelError (``duplicate-vni``) if all are in use.
+        """
         if new.vni is not None:
             return new
         if old is not None:
@@ -84,8 +90,8 @@ class Completion:
 
         vni = truth.vni_pool.take(usable)
         if vni is None:
-            reason = f"every VNI that may be assigned is in use or resting, so none is left for network {name}"
-            raise ModelError([make_problem(Draft("duplicate-vni", ("networks", name), reason), None)])
+            reason = f"every VNI that may be assigned is in use or resting, so none is left for {kind} {name}"
+            raise ModelError([make_problem(Draft("duplicate-vni", (f"{kind}s", name), reason), None)])
         self.plan.taken.append((truth.vni_pool, vni))
         self.vnis.add(vni)
         return msgspec.structs.replace(new, vni=vni)

@@ -9,7 +9,7 @@ import msgspec
 
 from ovsnet.controller.requests import KINDS, PutObject
 from ovsnet.controller.truth import VpcPlan, VpcTruth
-from ovsnet.model.types import AddressGroup, Network, Port, RemoteEndpoint, SecurityGroup
+from ovsnet.model.types import AddressGroup, Network, Port, RemoteEndpoint, Router, SecurityGroup
 
 
 class Backward(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -19,6 +19,7 @@ class Backward(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """
 
     networks: dict[str, Network | None] = {}
+    routers: dict[str, Router | None] = {}
     ports: dict[str, Port | None] = {}
     endpoints: dict[str, RemoteEndpoint | None] = {}
     security_groups: dict[str, SecurityGroup | None] = {}

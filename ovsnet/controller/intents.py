@@ -23,7 +23,7 @@ from ovsnet.controller.requests import (
 from ovsnet.controller.truth import Truth, VpcTruth, hosts_of
 from ovsnet.errors import UserError
 from ovsnet.model import decode_declared
-from ovsnet.model.types import AddressGroup, Model, Network, Port, RemoteEndpoint, SecurityGroup, Underlay, Vpc
+from ovsnet.model.types import AddressGroup, Model, Network, Port, RemoteEndpoint, Router, SecurityGroup, Underlay, Vpc
 from ovsnet.transport.changes import PatchBody
 from ovsnet.transport.edits import filled_network
 from ovsnet.transport.messages import Item
@@ -35,6 +35,7 @@ class ChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
     previous: int | None = None
     networks: dict[str, Network | None] = {}
+    routers: dict[str, Router | None] = {}
     ports: dict[str, Port | None] = {}
     endpoints: dict[str, RemoteEndpoint | None] = {}
     security_groups: dict[str, SecurityGroup | None] = {}
@@ -109,7 +110,7 @@ def _apply_vpc(held: VpcTruth | None, name: str, vpc: Vpc, owner: str, *, adopt:
     return edits
 
 
-_PLAIN: tuple[Kind, ...] = ("networks", "security_groups", "address_groups")
+_PLAIN: tuple[Kind, ...] = ("networks", "routers", "security_groups", "address_groups")
 """What a model declares of a VPC beside its ports."""
 
 
@@ -248,6 +249,7 @@ def model_of(truth: Truth) -> Model:
                 labels=vpc.meta.labels,
                 description=vpc.meta.description,
                 networks=dict(vpc.live.networks),
+                routers=dict(vpc.live.routers),
                 ports=dict(vpc.live.ports),
                 security_groups=dict(vpc.live.security_groups),
                 address_groups=dict(vpc.live.address_groups),

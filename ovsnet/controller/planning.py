@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -26,13 +26,13 @@ from ovsnet.controller.requests import (
     Request,
 )
 from ovsnet.controller.site import plan_site
-from ovsnet.controller.truth import ObjectKey, Plan, Truth, VpcMeta, VpcPlan, VpcTruth, compact, hosts_of
+from ovsnet.controller.truth import ObjectKey, Plan, Truth, VpcMeta, VpcPlan, VpcTruth, compact, hosts_of, vnis_gone
 from ovsnet.errors import ModelError, Path, path_text
 from ovsnet.model.checks import Drafts, check_name
 from ovsnet.model.nodes import Draft
 from ovsnet.model.report import make_problem
-from ovsnet.model.types import Network, Port, RemoteEndpoint, VpcState
-from ovsnet.transport.changes import PatchBody
+from ovsnet.model.types import Network, Port, RemoteEndpoint, Router, VpcState
+from ovsnet.transport.changes import PatchBody, vnis_of
 from ovsnet.transport.digest import patched_sum
 from ovsnet.transport.edits import SINGULAR, InUseError, PreconditionError
 from ovsnet.transport.groups import GroupLists
@@ -92,7 +92,7 @@ class _Planning:
         for host in moved:
             for vpc in self.truth.host_vpcs.get(host, ()):
                 self._work(vpc)
-        vnis = {network.vni for work in self.works.values() for network in _networks(work) if network.vni}
+        vnis = {one.vni for work in self.works.values() for one in _numbered(work) if one.vni}
         for work in self.works.values():
             one = self._finish(work, moved, vnis)
             if one is not None:
@@ -190,6 +190,9 @@ class _Planning:
         revision = max(work.revision, -1 if work.above is None else work.above) + 1
         objects: dict[str, Any] = {kind: getattr(changed, kind) for kind in KINDS}
         patch = PatchBody(previous=work.revision, revision=revision, hosts=hosts, **objects)
+        olds: dict[ObjectKey, Object] = {
+            (kind, name): old for kind in KINDS for name in objects[kind] if (old := work.old(kind, name)) is not None
+        }
         same = not (any(objects.values()) or hosts or owners)
         if same and before_meta == work.meta and work.above is None:
             return None
@@ -203,19 +206,14 @@ class _Planning:
             total=patched_sum(total, work.live, patch),
             counts=counts,
             owners=owners,
-            released=_released(work, changed),
-            olds={
-                (kind, name): old
-                for kind in KINDS
-                for name in getattr(changed, kind)
-                if (old := work.old(kind, name)) is not None
-            },
+            released=_released(work, changed, vnis_gone(olds, patch)),
+            olds=olds,
         )
 
     def _deletion(self, work: _Work) -> VpcPlan:
         before = work.before
         assert before is not None
-        released = tuple(("vni", network.vni) for network in before.live.networks.values())
+        released = tuple(("vni", vni) for vni in vnis_of(before.live))
         patch = PatchBody(previous=work.revision, revision=work.revision + 1)
         return VpcPlan(work.vpc, before, work.revision + 1, patch, before.meta, 0, deleted=True, released=released)
 
@@ -226,7 +224,12 @@ class _Planning:
         for name, network in work.objects["networks"].items():
             assert network is None or isinstance(network, Network)
             old = work.old("networks", name)
-            networks[name] = None if network is None else completion.network(name, network, old)
+            networks[name] = None if network is None else completion.numbered("network", name, network, old)
+        routers: dict[str, Router | None] = {}
+        for name, router in work.objects["routers"].items():
+            assert router is None or isinstance(router, Router)
+            old = work.old("routers", name)
+            routers[name] = None if router is None else completion.numbered("router", name, router, old)
         networks = canonical_networks(work.vpc, networks)
         after = {**work.live.networks, **networks}
         completion.networks = {name: network for name, network in after.items() if network is not None}
@@ -243,7 +246,7 @@ class _Planning:
             endpoints[name] = None if one is None else placed_endpoint(name, one, old, work.revision)
         index, lists = (NO_INDEX, GroupLists()) if work.before is None else (work.before.index, work.before.lists)
         groups: dict[str, Any] = {kind: work.objects[kind] for kind in ("security_groups", "address_groups")}
-        asked = Changed(networks=networks, ports=ports, endpoints=endpoints, **groups)
+        asked = Changed(networks=networks, routers=routers, ports=ports, endpoints=endpoints, **groups)
         checked = canonical(work.live, index, lists, asked, self.vteps)
         differing: dict[str, Any] = {
             kind: {name: compact(one) for name, one in getattr(checked, kind).items() if one != work.old(kind, name)}
@@ -294,28 +297,33 @@ class _Planning:
     def _check_between(self) -> None:
         """A VNI and a port's id belong to one object. Raises TakenError for what others have, else ModelError."""
         drafts, holders = [], []
-        for kind, field, word, held in _CLAIMS:
-            had = {getattr(old, field) for one in self.plan.vpcs.values() for old in _old(one, kind)}
+        for kinds, field, word, held in _CLAIMS:
+            had = {getattr(old, field) for one in self.plan.vpcs.values() for kind in kinds for old in _old(one, kind)}
             seen: dict[Hashable, Path] = {}
-            for vpc, one in self.plan.vpcs.items():
-                for name, body in getattr(one.patch, kind).items():
-                    if body is None:
-                        continue
-                    value, path = getattr(body, field), ("vpcs", vpc, kind, name)
-                    holder = None if value in had else held(self.truth).get(value)
-                    other = seen.setdefault(value, path) if holder is None else self._holder(kind, field, holder, value)
-                    if other != path:
-                        reason = f"{value} is already the {word} of {path_text(other)}"
-                        drafts.append(Draft(f"duplicate-{field}", (*path, field), reason))
-                        holders += [holder] if holder is not None else []
+            for path, value in self._claimed(kinds, field):
+                holder = None if value in had else held(self.truth).get(value)
+                other = seen.setdefault(value, path) if holder is None else self._holder(kinds, field, holder, value)
+                if other != path:
+                    reason = f"{value} is already the {word} of {path_text(other)}"
+                    drafts.append(Draft(f"duplicate-{field}", (*path, field), reason))
+                    holders += [holder] if holder is not None else []
         if drafts:
             problems = [make_problem(draft, None) for draft in drafts]
             raise TakenError(problems, holders) if len(holders) == len(drafts) else ModelError(problems)
 
-    def _holder(self, kind: Kind, field: str, vpc: str, value: Hashable) -> Path:
+    def _claimed(self, kinds: tuple[Kind, ...], field: str) -> Iterator[tuple[Path, Any]]:
+        """The paths of the objects that the plan brings, with what each has to itself."""
+        for vpc, one in self.plan.vpcs.items():
+            for kind in kinds:
+                for name, body in getattr(one.patch, kind).items():
+                    if body is not None:
+                        yield ("vpcs", vpc, kind, name), getattr(body, field)
+
+    def _holder(self, kinds: tuple[Kind, ...], field: str, vpc: str, value: Hashable) -> Path:
         """The path of the object of a VPC that has something to itself."""
-        objects: Mapping[str, object] = getattr(self.truth.vpcs[vpc].live, kind)
-        name = next(name for name, one in objects.items() if getattr(one, field) == value)
+        live = self.truth.vpcs[vpc].live
+        objects = ((kind, name, one) for kind in kinds for name, one in getattr(live, kind).items())
+        kind, name = next((kind, name) for kind, name, one in objects if getattr(one, field) == value)
         return ("vpcs", vpc, kind, name)
 
     def _check_hosts_unused(self) -> None:
@@ -330,11 +338,11 @@ class _Planning:
                 raise InUseError(f"host {host}", tuple(f"vpcs.{vpc}" for vpc in users), None)
 
 
-_CLAIMS: tuple[tuple[Kind, str, str, Callable[[Truth], Mapping[Any, str]]], ...] = (
-    ("networks", "vni", "VNI", lambda truth: truth.vnis),
-    ("ports", "id", "id", lambda truth: truth.port_ids),
+_CLAIMS: tuple[tuple[tuple[Kind, ...], str, str, Callable[[Truth], Mapping[Any, str]]], ...] = (
+    (("networks", "routers"), "vni", "VNI", lambda truth: truth.vnis),
+    (("ports",), "id", "id", lambda truth: truth.port_ids),
 )
-"""What an object has to itself in the whole site: kind, field, the word for it, and the VPCs that have which."""
+"""What an object has to itself in the whole site: kinds, field, the word for it, and the VPCs that have which."""
 _SAME = {"family": "the same family's"}
 
 
@@ -357,8 +365,9 @@ class _Vteps(Mapping[str, str]):
         return sum(1 for _ in self)
 
 
-def _networks(work: _Work) -> list[Network]:
-    return [network for network in work.objects["networks"].values() if isinstance(network, Network)]
+def _numbered(work: _Work) -> list[Network | Router]:
+    objects = (*work.objects["networks"].values(), *work.objects["routers"].values())
+    return [one for one in objects if isinstance(one, Network | Router)]
 
 
 def _old(plan: VpcPlan, kind: Kind) -> list[Any]:
@@ -378,14 +387,8 @@ def _counts(ports: Mapping[str, tuple[Port | None, Port | None]]) -> dict[str, i
     return {host: change for host, change in counts.items() if change}
 
 
-def _released(work: _Work, changed: Changed) -> tuple[Hashable, ...]:
-    """VNIs and addresses that nobody of the VPC has any more."""
-    vnis = {
-        old.vni
-        for name, new in changed.networks.items()
-        if (old := work.old("networks", name)) is not None and (new is None or new.vni != old.vni)
-    }
-    vnis -= {network.vni for network in changed.networks.values() if network is not None}
+def _released(work: _Work, changed: Changed, vnis: Iterable[int]) -> tuple[Hashable, ...]:
+    """VNIs and addresses that nobody of the VPC has any more; ``vnis`` are those that are gone."""
     keys: dict[Hashable, None] = {("vni", vni): None for vni in vnis}
     had = {(old.network, ip): None for name in changed.ports if (old := work.old("ports", name)) for ip in old.ips}
     for port in changed.ports.values():

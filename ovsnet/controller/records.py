@@ -15,7 +15,7 @@ from ovsnet.controller.history import AuditEntry, Backward, Revision, backward_o
 from ovsnet.controller.requests import KINDS, OBJECT_TYPES, Kind, Object, Request
 from ovsnet.controller.store import Stale, Taken, encode
 from ovsnet.controller.truth import OwnedHost, Plan, Truth, VpcMeta, VpcPlan, VpcTruth, compact
-from ovsnet.model.types import Host, Network, Port, Underlay, VpcState
+from ovsnet.model.types import Host, Network, Port, Router, Underlay, VpcState
 from ovsnet.transport.changes import PatchBody
 from ovsnet.transport.digest import digest_text
 
@@ -123,7 +123,7 @@ def _write_objects(connection: Connection, plans: Iterable[VpcPlan]) -> None:
 
 def _row(plan: VpcPlan, kind: Kind, name: str, body: Object) -> dict[str, Any]:
     claim = None
-    if isinstance(body, Network):
+    if isinstance(body, Network | Router):
         claim = f"vni:{body.vni}"
     elif isinstance(body, Port):
         claim = f"port:{body.id}"

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from ovsnet.model.types import AddressGroup, Host, Network, Port, RemoteEndpoint, SecurityGroup, Underlay, Vpc
+from ovsnet.model.types import AddressGroup, Host, Network, Port, RemoteEndpoint, Router, SecurityGroup, Underlay, Vpc
 
-Kind = Literal["networks", "security_groups", "address_groups", "ports", "endpoints"]
+Kind = Literal["networks", "routers", "security_groups", "address_groups", "ports", "endpoints"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """The collections of a VPC that hold objects of their own."""
-Object = Network | Port | RemoteEndpoint | SecurityGroup | AddressGroup
+Object = Network | Router | Port | RemoteEndpoint | SecurityGroup | AddressGroup
 OBJECT_TYPES: dict[Kind, Any] = {
     "networks": Network,
+    "routers": Router,
     "security_groups": SecurityGroup,
     "address_groups": AddressGroup,
     "ports": Port,

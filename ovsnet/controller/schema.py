@@ -56,7 +56,7 @@ objects = Table(
     Column("claim", String(48), nullable=True),
     Index("objects_claim", "claim", unique=True),
 )
-"""Networks, ports and endpoints; ``owner`` is null where it is the VPC's.
+"""The objects of VPCs, by the collection (``kind``) that they are in; ``owner`` is null where it is the VPC's.
 
 ``claim`` is what an object has to itself in the whole site, ``vni:NUMBER`` or ``port:ID``: of two controllers that
 give one away at the same time, one is refused by the index.

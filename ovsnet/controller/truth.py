@@ -15,9 +15,9 @@ from ovsnet.controller.pools import Pool, Quarantine
 from ovsnet.controller.requests import KINDS, Kind, Object
 from ovsnet.model.assign import FIRST_VNI
 from ovsnet.model.checks import MAX_VNI
-from ovsnet.model.types import Host, Network, Port, RemoteEndpoint, Underlay, VpcState
+from ovsnet.model.types import Host, Network, Port, RemoteEndpoint, Router, Underlay, VpcState
 from ovsnet.transport.catchup import Head
-from ovsnet.transport.changes import COLLECTIONS, PatchBody
+from ovsnet.transport.changes import COLLECTIONS, PatchBody, vnis_of
 from ovsnet.transport.digest import digest_text, state_sum
 from ovsnet.transport.groups import GroupLists
 
@@ -64,6 +64,12 @@ def hosts_of(port: Port) -> Iterable[str]:
         yield port.host
     if port.moving_to is not None:
         yield port.moving_to
+
+
+def vnis_gone(olds: Mapping[ObjectKey, Object], patch: PatchBody) -> set[int]:
+    """The VNIs that changed networks and routers had, as ``olds`` says, and that none of them has any more."""
+    had = {one.vni for one in olds.values() if isinstance(one, Network | Router) and one.vni is not None}
+    return had.difference(vnis_of(patch))
 
 
 class VpcTruth:
@@ -212,7 +218,7 @@ class Truth:
         self.port_ids: dict[str, str] = {}
         """The VPC of the port that has an id."""
         self.vnis: dict[int, str] = {}
-        """The VPC of the network that has a VNI."""
+        """The VPC of the network or router that has a VNI."""
         self.workloads: dict[str, tuple[tuple[str, str], ...]] = {}
         """The ports of each workload, as (VPC, name)."""
         self.vni_pool = Pool(FIRST_VNI, MAX_VNI)
@@ -231,8 +237,7 @@ class Truth:
         for key, port in vpc.live.ports.items():
             self.port_ids[port.id] = name
             self._join(name, key, port)
-        for network in vpc.live.networks.values():
-            self.vnis[network.vni or 0] = name
+        self.vnis |= dict.fromkeys(vnis_of(vpc.live), name)
 
     def remove(self, name: str) -> None:
         """A VPC is gone, or about to be loaded anew."""
@@ -245,9 +250,9 @@ class Truth:
             self._leave(name, key, port)
             if self.port_ids.get(port.id) == name:
                 del self.port_ids[port.id]
-        for network in vpc.live.networks.values():
-            if self.vnis.get(network.vni or 0) == name:
-                del self.vnis[network.vni or 0]
+        for vni in vnis_of(vpc.live):
+            if self.vnis.get(vni) == name:
+                del self.vnis[vni]
 
     def apply(self, plan: Plan, until: float) -> None:
         """Become what a committed plan says; what it releases rests at most ``until`` (seconds of the wall clock)."""
@@ -300,10 +305,8 @@ class Truth:
                 self._leave(plan.name, name, old)
             if (port is None or port.id != old.id) and self.port_ids.get(old.id) == plan.name:
                 del self.port_ids[old.id]
-        for name, network in plan.patch.networks.items():
-            gone = plan.old("networks", name)
-            if isinstance(gone, Network) and (network is None or network.vni != gone.vni):
-                self.vnis.pop(gone.vni or 0, None)
+        for vni in vnis_gone(plan.olds, plan.patch):
+            self.vnis.pop(vni, None)
 
     def _note_ids(self, plan: VpcPlan) -> None:
         for name, port in plan.patch.ports.items():
@@ -313,10 +316,9 @@ class Truth:
                 if len(self.quarantine):
                     for address in port.ips or ():
                         self.quarantine.discard(("ip", plan.name, port.network, address))
-        for network in plan.patch.networks.values():
-            if network is not None:
-                self.vnis[network.vni or 0] = plan.name
-                self.quarantine.discard(("vni", network.vni))
+        for vni in vnis_of(plan.patch):
+            self.vnis[vni] = plan.name
+            self.quarantine.discard(("vni", vni))
 
     def _join(self, vpc: str, name: str, port: Port) -> None:
         if port.workload and (vpc, name) not in (held := self.workloads.get(port.workload, ())):

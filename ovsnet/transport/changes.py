@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import msgspec
 
-from ovsnet.model.types import AddressGroup, Network, Port, RemoteEndpoint, SecurityGroup, VpcState
+from ovsnet.model.types import AddressGroup, Network, Port, RemoteEndpoint, Router, SecurityGroup, VpcState
 
 T = TypeVar("T")
 
-COLLECTIONS = ("networks", "ports", "endpoints", "hosts", "security_groups", "address_groups")
+COLLECTIONS = ("networks", "routers", "ports", "endpoints", "hosts", "security_groups", "address_groups")
 """The fields of a state, and of a change, that hold objects by name."""
 
 
@@ -37,6 +38,7 @@ class PatchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     revision: int
     ports: dict[str, Port | None] = {}
     networks: dict[str, Network | None] = {}
+    routers: dict[str, Router | None] = {}
     endpoints: dict[str, RemoteEndpoint | None] = {}
     hosts: dict[str, str | None] = {}
     security_groups: dict[str, SecurityGroup | None] = {}
@@ -71,6 +73,13 @@ def patched(state: VpcState, patch: PatchBody) -> VpcState:
     """The state after a change; unchanged objects are the same ones."""
     merged: dict[str, Any] = {kind: _merged(getattr(state, kind), getattr(patch, kind)) for kind in COLLECTIONS}
     return msgspec.structs.replace(state, revision=patch.revision, **merged)
+
+
+def vnis_of(one: VpcState | PatchBody) -> Iterator[int]:
+    """The VNIs of the networks and routers of a state, or of those that a change brings."""
+    for numbered in (*one.networks.values(), *one.routers.values()):
+        if numbered is not None and numbered.vni is not None:
+            yield numbered.vni
 
 
 def _merged(before: dict[str, T], changes: dict[str, T | None]) -> dict[str, T]:

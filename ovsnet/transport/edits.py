@@ -1,7 +1,7 @@
 """Edits of single objects: what a call for one object changes in its VPC, as a patch. Pure.
 
 All of them are idempotent: what is so already gives ``None``. Collections are those of a state (networks, ports,
-endpoints, groups), and ``subnets``, whose objects stand in their networks.
+endpoints, routers, groups), and ``subnets``, whose objects stand in their networks.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from ovsnet.errors import ModelError, UserError, shown
+from ovsnet.errors import UserError, shown
 from ovsnet.model.addresses import parse_cidr
 from ovsnet.model.group_checks import canonical_group, canonical_range
 from ovsnet.model.identity import derive_mac, port_id
-from ovsnet.model.nodes import Draft
-from ovsnet.model.report import make_problem
 from ovsnet.model.rules import DEFAULT_GROUP
-from ovsnet.model.types import AddressGroup, Network, Port, RemoteEndpoint, SecurityGroup, Subnet, VpcState
+from ovsnet.model.types import AddressGroup, Network, Port, RemoteEndpoint, Router, SecurityGroup, Subnet, VpcState
 from ovsnet.transport.changes import Operation, PatchBody, Put, patch_for, patched
 from ovsnet.transport.groups import nics_naming, rules_naming
+from ovsnet.transport.routers import canonical_router, joining, routes_into, routes_to_port
 from ovsnet.transport.view import ConflictError
 
-Kind = Literal["networks", "subnets", "ports", "endpoints", "security_groups", "address_groups"]
+Kind = Literal["networks", "subnets", "routers", "ports", "endpoints", "security_groups", "address_groups"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """The collections whose objects have addresses of their own in an API."""
 
 TYPES: dict[str, Any] = {
     "networks": Network,
     "subnets": Subnet,
+    "routers": Router,
     "ports": Port,
     "endpoints": RemoteEndpoint,
     "security_groups": SecurityGroup,
@@ -38,18 +38,17 @@ TYPES: dict[str, Any] = {
 """The type of an object by its collection."""
 COLLECTION_TYPES: dict[str, Any] = {kind: dict[str, TYPES[kind]] for kind in KINDS}  # type: ignore[valid-type]
 """The type of a whole collection: objects by id."""
-RESERVED = ("routers",)
-"""Collections that the model's language has and this version refuses."""
 SINGULAR = {
     "networks": "network",
     "subnets": "subnet",
+    "routers": "router",
     "ports": "port",
     "endpoints": "endpoint",
     "security_groups": "security group",
     "address_groups": "address group",
 }
 
-Object = Network | Subnet | Port | RemoteEndpoint | SecurityGroup | AddressGroup
+Object = Network | Subnet | Router | Port | RemoteEndpoint | SecurityGroup | AddressGroup
 
 
 def segment(kind: str) -> str:
@@ -71,17 +70,6 @@ class UnknownVpcError(UnknownObjectError):
     def __init__(self, vpc: str) -> None:
         UserError.__init__(self, f"this host holds no VPC {vpc}")
         self.code = "unknown-vpc"
-
-
-class ReservedError(ModelError):
-    """A collection of ``RESERVED`` is asked for."""
-
-    code = "reserved-not-enforced"
-
-    def __init__(self, kind: str) -> None:
-        word = kind.replace("-", "_")
-        reason = f"'{word}' is reserved, and not enforced by this version"
-        super().__init__([make_problem(Draft(self.code, (word,), reason, {"key": f"'{word}'"}), None)])
 
 
 class InUseError(ConflictError):
@@ -140,14 +128,18 @@ def find(state: VpcState, kind: Kind, name: str) -> Object:
 def put(state: VpcState, kind: Kind, name: str, body: bytes) -> PatchBody | None:
     """Declare one object, as JSON in ``body``; ``None`` if it is so already.
 
-    What is left out is filled in as :func:`filled_network`, :func:`filled_port` and :func:`filled_endpoint` say. Raises
-    msgspec.MsgspecError, UserError, and UnknownObjectError for a subnet of an unknown network.
+    What is left out is filled in as :func:`filled_network`, :func:`filled_router`, :func:`filled_port` and
+    :func:`filled_endpoint` say. Raises msgspec.MsgspecError, UserError, and UnknownObjectError for a subnet of an
+    unknown network.
     """
     if kind == "networks":
         network = msgspec.json.decode(body, type=Network)
         return change(state, networks={name: filled_network(network, state.networks.get(name))})
     if kind == "subnets":
         return _put_subnet(state, name, body)
+    if kind == "routers":
+        router = msgspec.json.decode(body, type=Router)
+        return change(state, routers={name: filled_router(canonical_router(router), state.routers.get(name))})
     if kind == "endpoints":
         endpoint = msgspec.json.decode(body, type=RemoteEndpoint)
         return change(state, endpoints={name: filled_endpoint(endpoint, state.endpoints.get(name))})
@@ -166,6 +158,13 @@ def filled_network(network: Network, held: Network | None) -> Network:
         return network
     vni = held.vni if network.vni is None else network.vni
     return msgspec.structs.replace(network, vni=vni, subnets=network.subnets or held.subnets)
+
+
+def filled_router(router: Router, held: Router | None) -> Router:
+    """A router; left out, the VNI stays."""
+    if held is None or router.vni is not None:
+        return router
+    return msgspec.structs.replace(router, vni=held.vni)
 
 
 def filled_port(vpc: str, name: str, port: Port, held: Port | None) -> Port:
@@ -196,6 +195,9 @@ def delete(state: VpcState, kind: Kind, name: str) -> PatchBody | None:
     if kind == "networks":
         users = [f"ports.{port}" for port, one in state.ports.items() if one.network == name]
         users += [f"endpoints.{endpoint}" for endpoint, one in state.endpoints.items() if one.network == name]
+        users += joining(state.routers, name)
+    elif kind == "ports":
+        users = list(routes_to_port(state.routers, name))
     elif kind == "security_groups" and name != DEFAULT_GROUP:  # whoever names that gets the built-in one
         users = [*nics_naming("ports", state.ports, name), *nics_naming("endpoints", state.endpoints, name)]
         users += rules_naming(state.security_groups, group=name)
@@ -288,6 +290,7 @@ def _delete_subnet(state: VpcState, name: str) -> PatchBody | None:
         for user, one in objects.items()
         if one.network == network_name and found and any(_within(ip, found[0]) for ip in one.ips or ())
     ]
+    users += routes_into(state.routers, network_name, found[0]) if found else ()
     if users:
         raise InUseError(f"subnet {held.cidr} of network {network_name}", tuple(sorted(users)), state.revision)
     return change(state, networks={network_name: msgspec.structs.replace(network, subnets=subnets)})

@@ -11,9 +11,10 @@ import msgspec
 from ovsnet.errors import ModelError, UserError
 from ovsnet.model import canonical_state, check_states
 from ovsnet.model.types import Port, VpcState
-from ovsnet.transport.changes import COLLECTIONS, Operation, Patch, Put, Withdraw, owner_text, patched
+from ovsnet.transport.changes import COLLECTIONS, Operation, Patch, Put, Withdraw, owner_text, patched, vnis_of
 from ovsnet.transport.digest import digest_text, patched_sum, state_sum
 from ovsnet.transport.groups import GroupLists, Nic, after, leaves_gap, needed
+from ovsnet.transport.routers import leaves_next_hop, without_routes
 
 
 class ConflictError(UserError):
@@ -189,7 +190,7 @@ class HostView:
         return self._checked_patch(operation, before, indexed=first)
 
     def _checked_patch(self, patch: Patch, before: VpcState, *, indexed: bool) -> Patch:
-        """A change in canonical form. Only what it touches is checked, unless it touches networks or VTEPs."""
+        """A change in canonical form. Only what it touches is checked, unless it touches networks, routers or VTEPs."""
         _check_epochs(before, patch)
         if indexed and _is_narrow(patch, before) and self._groups_fit(patch, before):
             checked = canonical_state(self._part(patch, before), self.host)
@@ -235,6 +236,7 @@ class HostView:
             name=patch.vpc,
             revision=patch.revision,
             networks=networks,
+            routers=without_routes(before.routers, networks),
             ports={name: port for name, port in patch.ports.items() if port is not None},
             endpoints={name: one for name, one in patch.endpoints.items() if one is not None},
             hosts=hosts,
@@ -257,9 +259,8 @@ class HostView:
             return False
         brings = operation.state if isinstance(operation, Put) else operation
         vpc = operation.vpc
-        vnis = (network.vni for network in brings.networks.values() if network is not None)
         ids = ((port.id, (vpc, name)) for name, port in brings.ports.items() if port is not None)
-        return any(self._vnis.get(vni or 0, vpc) != vpc for vni in vnis) or any(
+        return any(self._vnis.get(vni, vpc) != vpc for vni in vnis_of(brings)) or any(
             self._port_ids.get(ident, owner) != owner for ident, owner in ids
         )
 
@@ -280,12 +281,10 @@ class HostView:
             index.add(owner, new)
             if isinstance(new, Port):
                 self._register_port(patch.vpc, owner[1], new)
-        for name in patch.networks:
-            if name in before.networks and self._vnis.get(before.networks[name].vni or 0) == patch.vpc:
-                del self._vnis[before.networks[name].vni or 0]
-        for network in patch.networks.values():
-            if network is not None:
-                self._vnis[network.vni or 0] = patch.vpc
+        gone = [before.networks[name].vni for name in patch.networks if name in before.networks]
+        gone += [before.routers[name].vni for name in patch.routers if name in before.routers]
+        self._forget_vnis(patch.vpc, gone)
+        self._vnis |= dict.fromkeys(vnis_of(patch), patch.vpc)
 
     def _add_up(self, before: VpcState, patch: Patch, after: VpcState) -> None:
         known = self._sums.get(patch.vpc)
@@ -295,8 +294,7 @@ class HostView:
     def _register(self, state: VpcState) -> None:
         for name, port in state.ports.items():
             self._register_port(state.name, name, port)
-        for network in state.networks.values():
-            self._vnis[network.vni or 0] = state.name
+        self._vnis |= dict.fromkeys(vnis_of(state), state.name)
 
     def _register_port(self, vpc: str, name: str, port: Port) -> None:
         self._port_ids[port.id] = (vpc, name)
@@ -315,19 +313,26 @@ class HostView:
             return
         for name, port in state.ports.items():
             self._forget_port(vpc, name, port)
-        for network in state.networks.values():
-            if self._vnis.get(network.vni or 0) == vpc:
-                del self._vnis[network.vni or 0]
+        self._forget_vnis(vpc, vnis_of(state))
+
+    def _forget_vnis(self, vpc: str, vnis: Iterable[int | None]) -> None:
+        for vni in vnis:
+            if vni is not None and self._vnis.get(vni) == vpc:
+                del self._vnis[vni]
 
 
 def _is_narrow(patch: Patch, before: VpcState) -> bool:
-    """Whether what is changed can be judged without the rest: networks and VTEPs stay, all VTEPs are of one family."""
+    """Whether what is changed can be judged without the rest.
+
+    Networks, routers, next hops and VTEPs stay, and all VTEPs are of one family.
+    """
     vteps = set(before.hosts.values()) | {vtep for vtep in patch.hosts.values() if vtep is not None}
     vteps |= {one.vtep for one in patch.endpoints.values() if one is not None}
     vteps |= {one.vtep for one in islice(before.endpoints.values(), 1)}
     stay = all(before.hosts.get(host, vtep) == vtep for host, vtep in patch.hosts.items())
     return (
-        not patch.networks
+        not (patch.networks or patch.routers)
+        and not leaves_next_hop(before.routers, before.ports, patch.ports)
         and stay
         and not (before.endpoints and patch.hosts.keys() - before.hosts.keys())
         and len({":" in vtep for vtep in vteps}) <= 1
@@ -340,6 +345,7 @@ def _restricted(patch: Patch, state: VpcState, hosts: Mapping[str, str]) -> Patc
         patch,
         ports={name: state.ports.get(name) for name in patch.ports},
         networks={name: state.networks.get(name) for name in patch.networks},
+        routers={name: state.routers.get(name) for name in patch.routers},
         endpoints={name: state.endpoints.get(name) for name in patch.endpoints},
         hosts={name: hosts.get(name) for name in patch.hosts},
         security_groups={name: state.security_groups.get(name) for name in patch.security_groups},

@@ -14,7 +14,7 @@ from ovsnet.model import Network, Subnet, VpcState, derive_mac, port_id
 from ovsnet.model.types import Port, RemoteEndpoint
 from ovsnet.transport import edits, moves
 from ovsnet.transport.changes import Patch, PatchBody, Put, patched
-from ovsnet.transport.edits import InUseError, PreconditionError, ReservedError, UnknownObjectError
+from ovsnet.transport.edits import InUseError, PreconditionError, UnknownObjectError
 from ovsnet.transport.view import ConflictError, check_owner
 from ovsnet.transport.workloads import Nic, Workload, delete_workload, put_workload, workload_of
 from tests.agent_kit import port, state
@@ -110,9 +110,6 @@ def test_what_is_not_there_and_what_is_refused() -> None:
     with pytest.raises(UnknownObjectError) as missing:
         edits.find(state(), "ports", "p9")
     assert missing.value.code == "unknown-port"
-    refused = ReservedError("routers")
-    assert refused.code == "reserved-not-enforced"
-    assert refused.problems[0].path == "routers"
     with pytest.raises(PreconditionError, match="revision 1 is held"):
         edits.check_revision(state(), "shop", 2)
     edits.check_revision(state(), "shop", 1)

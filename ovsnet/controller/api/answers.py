@@ -35,9 +35,10 @@ class Step(Answer, frozen=True, kw_only=True):
 
 
 class Assigned(Answer, frozen=True, kw_only=True):
-    """What of the changed objects was left out: VNIs by ``VPC/NETWORK``, addresses by ``VPC/PORT``."""
+    """What of the changed objects was left out, by ``VPC/NAME``: VNIs of networks and routers, addresses of ports."""
 
     networks: dict[str, int] = {}
+    routers: dict[str, int] = {}
     ports: dict[str, tuple[str, ...]] = {}
 
 
@@ -75,6 +76,7 @@ class VpcSummary(Answer, frozen=True, kw_only=True):
     owner: str
     tenant: str
     networks: int
+    routers: int
     ports: int
     endpoints: int
     security_groups: int

@@ -121,19 +121,22 @@ async def _answer(call: Call[Service], committed: Committed, heads: Heads) -> Re
 
 def _assigned(plan: Plan) -> Assigned:
     """The numbers of what a plan has changed: those who left them out learn them here."""
-    networks = {
-        f"{vpc}/{name}": network.vni
-        for vpc, one in plan.vpcs.items()
-        for name, network in one.patch.networks.items()
-        if network is not None and network.vni is not None
-    }
+    networks, routers = (
+        {
+            f"{vpc}/{name}": body.vni
+            for vpc, one in plan.vpcs.items()
+            for name, body in getattr(one.patch, kind).items()
+            if body is not None and body.vni is not None
+        }
+        for kind in ("networks", "routers")
+    )
     ports = {
         f"{vpc}/{name}": port.ips
         for vpc, one in plan.vpcs.items()
         for name, port in one.patch.ports.items()
         if port is not None and port.ips
     }
-    return Assigned(networks=networks, ports=ports)
+    return Assigned(networks=networks, routers=routers, ports=ports)
 
 
 def _preview(plan: Plan) -> PreviewAnswer:

@@ -49,6 +49,7 @@ def _summary(vpc: VpcTruth) -> VpcSummary:
         owner=vpc.meta.owner,
         tenant=vpc.meta.tenant,
         networks=len(live.networks),
+        routers=len(live.routers),
         ports=len(live.ports),
         endpoints=len(live.endpoints),
         security_groups=len(live.security_groups),
@@ -180,17 +181,6 @@ def _declare_objects() -> None:
         VPCS.add("PUT", one, summary=f"Declare one {what}.", body=body, **common)(_put(kind, place))
         gone = f"Take one {what} away; again is harmless."
         VPCS.add("DELETE", one, summary=gone, **common)(_delete(kind, place))
-    for kind_name in edits.RESERVED:
-        for method in ("GET", "PUT", "DELETE"):
-            path, about = f"/v1/vpcs/{{vpc}}/{kind_name}/{{id}}", f"Reserved: {kind_name} are not enforced."
-            VPCS.add(method, path, summary=about, problems=(401, 422))(_reserved(kind_name))
-
-
-def _reserved(kind: str) -> Handler:
-    async def refuse(_: Call[Service]) -> Reply:
-        raise edits.ReservedError(kind)
-
-    return refuse
 
 
 _declare_objects()
