@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import msgspec
+
 from ovsnet.errors import UserError
 from ovsnet.lab import control, management, netns
 from ovsnet.lab import host as hosts
@@ -27,12 +29,14 @@ class Change:
     build_hosts: list[HostSpec] = field(default_factory=list)
     remove_workloads: list[WorkloadSpec] = field(default_factory=list)
     build_workloads: list[WorkloadSpec] = field(default_factory=list)
+    reroute_workloads: list[WorkloadSpec] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
         """The names of everything that is touched."""
         touched = {host.name for host in [*self.remove_hosts, *self.build_hosts]}
-        return sorted(touched | {port.name for port in [*self.remove_workloads, *self.build_workloads]})
+        ports = [*self.remove_workloads, *self.build_workloads, *self.reroute_workloads]
+        return sorted(touched | {port.name for port in ports})
 
 
 def in_parallel(step: str, work: Callable[[_T], object], items: Sequence[_T], progress: Progress) -> None:
@@ -73,9 +77,13 @@ def difference(record: Record, wanted: Topology) -> Change:
         if name not in wanted.workloads:
             change.remove_workloads.append(workload)
     for name, workload in wanted.workloads.items():
-        fresh = name in pending or now.workloads.get(name) != workload or workload.host in rebuilt
+        before = now.workloads.get(name)
+        same = before is not None and msgspec.structs.replace(before, gateways=workload.gateways) == workload
+        fresh = name in pending or not same or workload.host in rebuilt
         if fresh or workload.netns not in present or not netns.has_interface(workload.netns, workloads.INTERFACE):
             change.build_workloads.append(workload)
+        elif before != workload:
+            change.reroute_workloads.append(workload)
     return change
 
 
@@ -123,6 +131,7 @@ def converge(record: Record, wanted: Topology, progress: Progress) -> list[str]:
         workloads.build(workload, wanted.hosts[workload.host].netns, mark)
 
     in_parallel("ports", connect, change.build_workloads, progress)
+    in_parallel("routes", workloads.reroute, change.reroute_workloads, progress)
     _plug_in(wanted, progress)
     record.topology, record.pending = wanted, []
     record.write()

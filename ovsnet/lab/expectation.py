@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Literal, NamedTuple
 
+from ovsnet.lab.fate import Answer, Delivery, Error, Frame, Kind, Reason, Wire
 from ovsnet.lab.filtering import Direction, Filter, Guard, Verdict, groups_of
 from ovsnet.lab.headers import (
     ARP,
@@ -34,105 +34,27 @@ from ovsnet.lab.headers import (
     is_group,
     parse,
 )
+from ovsnet.lab.routing import Domain, Prefix, Where, domains, forbidden, forwarded, ranges_of, ttl_of
 from ovsnet.lab.segments import Segment, read
-from ovsnet.model.types import Model, Port, RemoteEndpoint
+from ovsnet.model.addresses import GATEWAY_MAC
+from ovsnet.model.types import Model, Port, RemoteEndpoint, Route
+
+__all__ = [
+    "Answer",
+    "Delivery",
+    "Error",
+    "Expectation",
+    "Frame",
+    "Kind",
+    "Prefix",
+    "Reason",
+    "Wire",
+    "assigned",
+    "delivered",
+]
 
 _EXEMPT = frozenset({*ND, *MLD})
 """The ICMPv6 types that groups are not asked about."""
-
-Prefix = IPv4Network | IPv6Network
-
-
-class Reason(StrEnum):
-    """Why a frame goes where it goes; all but the first three are drops."""
-
-    DELIVERED = "delivered"
-    ELSEWHERE = "elsewhere"
-    ANSWERED = "answered"
-    MALFORMED = "malformed"
-    MULTICAST_SOURCE = "multicast-source"
-    VLAN_TAG = "vlan-tag"
-    SPOOFED_MAC = "spoofed-mac"
-    SPOOFED_IP = "spoofed-ip"
-    SPOOFED_ARP = "spoofed-arp"
-    SPOOFED_ND = "spoofed-nd"
-    ROUTER_MESSAGE = "router-message"
-    FRAGMENTED_ND = "fragmented-nd"
-    ETHERTYPE = "ethertype"
-    ARP_STAYS = "arp-stays"
-    OWN_TARGET = "own-target"
-    UNKNOWN_TARGET = "unknown-target"
-    DUPLICATE_DETECTION = "duplicate-detection"
-    MULTICAST = "multicast"
-    OWN_MAC = "own-mac"
-    UNKNOWN_MAC = "unknown-mac"
-    FOREIGN_ADDRESS = "foreign-address"
-    EGRESS_REFUSED = "egress-refused"
-    INGRESS_REFUSED = "ingress-refused"
-
-
-class Frame(NamedTuple):
-    """An Ethernet frame (without FCS) as the port ``sender`` hands it to its switch.
-
-    ``sender`` is ``VPC/NAME``, and ``VPC/NAME@HOST`` where a port that moves has arrived already.
-    """
-
-    sender: str
-    data: bytes
-
-
-@dataclass(frozen=True)
-class Wire:
-    """A copy that crosses the underlay: outer source and destination address, and the VNI."""
-
-    source: str
-    destination: str
-    vni: int
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An ARP reply or a solicited NA (with override) that comes back to the sender of a request.
-
-    ``mac`` and ``ip`` are the resolved pair; the answer is addressed to ``to_mac`` and ``to_ip``. An NA carries the
-    target link-layer address.
-    """
-
-    protocol: Literal["arp", "nd"]
-    mac: str
-    ip: str
-    to_mac: str
-    to_ip: str
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """The fate of one frame: ``receiver`` gets exactly one copy, or ``answer`` comes back, or neither.
-
-    A port that moves gets a second one as ``arriving`` (``VPC/NAME@HOST``), if it is plugged there. ``wires`` are the
-    copies that cross the underlay. Each is unchanged, but for a destination MAC replaced by ``redirected`` on its way.
-    ``egress`` and ``ingress`` are what the groups say at the sender's end and at the receiver's, ``None`` where they
-    are not asked; without ``certain`` the copies are at most those named.
-    """
-
-    reason: Reason
-    receiver: str | None = None
-    arriving: str | None = None
-    wires: tuple[Wire, ...] = ()
-    answer: Answer | None = None
-    redirected: str | None = None
-    egress: Verdict | None = None
-    ingress: Verdict | None = None
-
-    @property
-    def certain(self) -> bool:
-        """Whether exactly the named copies arrive."""
-        return all(verdict is None or verdict.certain for verdict in (self.egress, self.ingress))
-
-    @property
-    def copies(self) -> list[str]:
-        """Who gets a copy."""
-        return [one for one in (self.receiver, self.arriving) if one is not None]
 
 
 class _Place(NamedTuple):
@@ -143,7 +65,8 @@ class _Place(NamedTuple):
 
 @dataclass(frozen=True)
 class _Nic:
-    """A placed port with its addresses as numbers; ``grants`` are the (MAC, prefix) pairs it may send from.
+    """A placed port with its addresses as numbers; ``grants`` are the (MAC, prefix) pairs it may send from,
+    and ``ranges`` what is routed to it.
 
     ``places`` are the hosts that it is on, each with its VTEP and what the port is called there: two while it moves.
     ``at`` is which of them a frame is sent from. An endpoint is on no host of the model: its one place has no name.
@@ -154,11 +77,12 @@ class _Nic:
     places: tuple[_Place, ...]
     at: int
     vni: int
-    segment: tuple[str, str]
+    segment: Where
     secure: bool
     groups: tuple[str, ...] | None
     addresses: frozenset[Address]
     grants: tuple[tuple[str, Prefix], ...]
+    ranges: tuple[Prefix, ...] = ()
 
     @property
     def vtep(self) -> str:
@@ -170,9 +94,10 @@ class _Nic:
         return ip is not None and any(mac == own and ip in prefix for own, prefix in self.grants)
 
     def accepts(self, seen: Parsed) -> bool:
-        """Whether a frame with the port's MAC is for one of its addresses (or solicits one)."""
+        """Whether a frame with the port's MAC is for one of its addresses (or solicits one), or is routed to it."""
         solicited = seen.icmp_type == NS and not seen.fragment and seen.target in self.addresses
-        return not self.secure or seen.ip_dst in self.addresses or solicited
+        routed = seen.ip_dst is not None and any(seen.ip_dst in prefix for prefix in self.ranges)
+        return not self.secure or seen.ip_dst in self.addresses or solicited or routed
 
 
 class Expectation:
@@ -198,9 +123,10 @@ class Expectation:
         """Index ``model``. Raises ValueError for an address or VNI that is not assigned yet."""
         self.nd_responder = nd_responder
         self.nics: dict[str, _Nic] = {}
-        self._by_mac: dict[tuple[tuple[str, str], str], _Nic] = {}
-        self._by_address: dict[tuple[tuple[str, str], Address], _Nic] = {}
+        self._by_mac: dict[tuple[Where, str], _Nic] = {}
+        self._by_address: dict[tuple[Where, Address], _Nic] = {}
         self._guards: dict[str, Guard] = {}
+        self._domains = domains(model)
         self._filter = Filter(model, endpoints)
         for vpc_name, vpc in model.vpcs.items():
             for port_name, port in vpc.ports.items():
@@ -239,22 +165,33 @@ class Expectation:
         if seen.ethertype == ARP:
             return self._arp(sender, seen)
         if seen.icmp_type == NS and not seen.fragment:
-            return self._solicitation(sender, seen)
+            return self._solicitation(sender, seen, frame.data)
         if seen.icmp_type in _EXEMPT:
-            return self._unicast(sender, seen)
+            return self._unicast(sender, seen, frame.data)
         packet = read(frame.data)
         egress = self._asked(frame.sender, "egress", packet)
         if _refused(egress):
             return Delivery(Reason.EGRESS_REFUSED, egress=egress)
-        return self._guarded(replace(self._unicast(sender, seen), egress=egress), packet)
+        return self._guarded(replace(self._unicast(sender, seen, frame.data), egress=egress), packet)
 
-    def _asked(self, place: str, direction: Direction, packet: Segment | None) -> Verdict | None:
+    def chosen(self, frame: Frame, fate: Delivery, choice: Delivery, *, remember: bool = True) -> Delivery:
+        """What becomes of ``frame``, whose ``fate`` has ``choices``, if ``choice`` is the one that came true.
+
+        Without ``remember`` it is only asked; what is chosen in truth is to be remembered once.
+        """
+        if parse(frame.data).icmp_type in _EXEMPT:
+            return choice
+        return self._guarded(replace(choice, egress=fate.egress), read(frame.data), remember=remember)
+
+    def _asked(
+        self, place: str, direction: Direction, packet: Segment | None, *, remember: bool = True
+    ) -> Verdict | None:
         """What the groups of a place say of a packet; ``None`` where nothing is filtered."""
-        return self._guards[place].passes(direction, packet) if place in self._guards else None
+        return self._guards[place].passes(direction, packet, remember=remember) if place in self._guards else None
 
-    def _guarded(self, fate: Delivery, packet: Segment | None) -> Delivery:
+    def _guarded(self, fate: Delivery, packet: Segment | None, *, remember: bool = True) -> Delivery:
         """The delivery without the copies that the receivers' groups refuse."""
-        verdicts = {name: self._asked(name, "ingress", packet) for name in fate.copies}
+        verdicts = {name: self._asked(name, "ingress", packet, remember=remember) for name in fate.copies}
         kept = [None if name is None or _refused(verdicts[name]) else name for name in (fate.receiver, fate.arriving)]
         ingress = next((verdict for verdict in verdicts.values() if verdict is not None), None)
         fate = replace(fate, receiver=kept[0], arriving=kept[1], ingress=ingress)
@@ -290,30 +227,40 @@ class Expectation:
             return Delivery(Reason.ARP_STAYS)
         if seen.target in sender.addresses:
             return Delivery(Reason.OWN_TARGET)
-        nic = self._by_address.get((sender.segment, seen.target))
-        if nic is None:
+        mac = self._resolved(sender, seen.target)
+        if mac is None:
             return Delivery(Reason.UNKNOWN_TARGET)
-        answer = Answer("arp", nic.mac, str(seen.target), seen.sender_mac, str(seen.ip_src))
+        answer = Answer("arp", mac, str(seen.target), seen.sender_mac, str(seen.ip_src))
         return Delivery(Reason.ANSWERED, answer=answer)
 
-    def _solicitation(self, sender: _Nic, seen: Parsed) -> Delivery:
+    def _resolved(self, sender: _Nic, address: Address) -> str | None:
+        """The MAC that has an address in the sender's network: a gateway's, a port's, or nobody's."""
+        if sender.segment in self._domains and address in self._domains[sender.segment].gateways(sender.segment):
+            return GATEWAY_MAC
+        nic = self._by_address.get((sender.segment, address))
+        return nic.mac if nic else None
+
+    def _solicitation(self, sender: _Nic, seen: Parsed, data: bytes) -> Delivery:
         if seen.target in sender.addresses:
             return Delivery(Reason.OWN_TARGET)
         if seen.ip_src == UNSPECIFIED:
             return Delivery(Reason.DUPLICATE_DETECTION)
         if seen.sender_mac == NO_MAC:
-            return self._unicast(sender, seen)
-        nic = self._by_address.get((sender.segment, seen.target)) if seen.target else None
-        if nic is None:
+            return self._unicast(sender, seen, data)
+        mac = self._resolved(sender, seen.target) if seen.target else None
+        if mac is None:
             return Delivery(Reason.UNKNOWN_TARGET)
-        if not self.nd_responder:
-            return _to(sender, nic, redirected=nic.mac)
-        answer = Answer("nd", nic.mac, str(seen.target), seen.src, str(seen.ip_src))
+        if not self.nd_responder and mac != GATEWAY_MAC:
+            return _to(sender, self._by_mac[sender.segment, mac], redirected=mac)
+        by: Literal["switch", "agent"] = "switch" if self.nd_responder else "agent"
+        answer = Answer("nd", mac, str(seen.target), seen.src, str(seen.ip_src), by)
         return Delivery(Reason.ANSWERED, answer=answer)
 
-    def _unicast(self, sender: _Nic, seen: Parsed) -> Delivery:
+    def _unicast(self, sender: _Nic, seen: Parsed, data: bytes) -> Delivery:
         if seen.multicast:
             return Delivery(Reason.MULTICAST)
+        if seen.dst == GATEWAY_MAC and sender.segment in self._domains:
+            return self._at_router(sender, seen, data)
         if seen.dst == sender.mac and len(sender.places) == 1:
             return Delivery(Reason.OWN_MAC)
         nic = self._by_mac.get((sender.segment, seen.dst))
@@ -322,6 +269,49 @@ class Expectation:
         if not nic.accepts(seen):
             return Delivery(Reason.FOREIGN_ADDRESS, wires=_wires(sender, nic))
         return _to(sender, nic)
+
+    def _at_router(self, sender: _Nic, seen: Parsed, data: bytes) -> Delivery:
+        """What the router does with a frame that the sender's groups let pass."""
+        packet, domain = read(data), self._domains[sender.segment]
+        if packet is None:
+            return Delivery(Reason.NOT_ROUTABLE)
+        step = domain.step(sender.segment, packet, ttl_of(data))
+        if step.echo:
+            answer = Answer("echo", GATEWAY_MAC, str(packet.dst), seen.src, str(packet.src))
+            return Delivery(Reason.ANSWERED, answer=answer)
+        if step.network is None and step.route is None:
+            return self._told(sender, seen, packet, step.reason, step.error)
+        if step.network is not None:
+            found = self._by_address.get((step.network, packet.dst))
+            receivers = [] if found is None else [found]
+        else:
+            receivers = self._hops(domain, step.route) if step.route is not None else []
+        if not receivers:
+            return self._told(sender, seen, packet, Reason.NO_HOST, Kind.HOST_UNREACHABLE)
+        fates = tuple(_on(sender, receiver, data) for receiver in receivers)
+        if len(fates) == 1:
+            return fates[0]
+        return Delivery(Reason.ONE_OF_SEVERAL, choices=fates, route=(domain.name, step.route.to if step.route else ""))
+
+    def _hops(self, domain: Domain, route: Route) -> list[_Nic]:
+        """The next hops of a route that are there, each once."""
+        found: dict[str, _Nic] = {}
+        for hop in route.hops:
+            for where in domain.networks:
+                nic = self.nics.get(f"{where[0]}/{hop.port}")
+                if hop.ip is not None:
+                    nic = self._by_address.get((where, ip_address(hop.ip)))
+                if nic is not None:
+                    found[nic.name] = nic
+        return list(found.values())
+
+    def _told(self, sender: _Nic, seen: Parsed, packet: Segment, reason: Reason, kind: Kind | None) -> Delivery:
+        """A drop, of which the sender is told if there is anything to tell, and a gateway to tell it."""
+        speaker = self._domains[sender.segment].speaker(sender.segment, packet.src)
+        source = packet.dst if kind == Kind.RESET else speaker
+        if kind is None or source is None:
+            return Delivery(reason)
+        return Delivery(reason, error=Error(kind, str(source), seen.src, str(packet.src), forbidden(kind, packet)))
 
 
 def delivered(model: Model, frame: Frame) -> Delivery:
@@ -389,9 +379,16 @@ def _to(sender: _Nic, receiver: _Nic, redirected: str | None = None) -> Delivery
     return Delivery(Reason.DELIVERED, names[0], names[1] if len(names) > 1 else None, wires, redirected=redirected)
 
 
+def _on(sender: _Nic, receiver: _Nic, data: bytes) -> Delivery:
+    """A frame routed to its receiver, in whose network it crosses the underlay; never back to who has sent it."""
+    if receiver.name == sender.name and len(sender.places) == 1:
+        return Delivery(Reason.COMES_BACK)
+    return replace(_to(sender, receiver), routed=forwarded(data, receiver.mac))
+
+
 def _wires(sender: _Nic, receiver: _Nic) -> tuple[Wire, ...]:
     host = sender.places[sender.at].host
-    return tuple(Wire(sender.vtep, place.vtep, sender.vni) for place in receiver.places if place.host != host)
+    return tuple(Wire(sender.vtep, place.vtep, receiver.vni) for place in receiver.places if place.host != host)
 
 
 def _nic(model: Model, vpc_name: str, port_name: str, port: Port) -> _Nic:
@@ -416,6 +413,7 @@ def _nic(model: Model, vpc_name: str, port_name: str, port: Port) -> _Nic:
         groups=groups_of(port),
         addresses=addresses,
         grants=tuple(grants),
+        ranges=ranges_of(model.vpcs[vpc_name], port.network, port_name, assigned(port.ips, name)),
     )
 
 

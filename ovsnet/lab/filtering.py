@@ -8,7 +8,7 @@ that opened its connection, against the direction in which that one went; with s
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Literal
@@ -58,6 +58,12 @@ class Filter:
         """Index ``model``; ``endpoints`` by VPC and name may be members of groups too."""
         self._vpcs = model.vpcs
         self._members: dict[Where, dict[Address, set[str]]] = {}
+        self._domains = {
+            (name, network): [(name, one) for one in router.networks]
+            for name, vpc in model.vpcs.items()
+            for router in vpc.routers.values()
+            for network in router.networks
+        }
         for vpc_name, vpc in model.vpcs.items():
             for port in vpc.ports.values():
                 if port.hosts:  # nobody is at the addresses of a port that has no host
@@ -106,9 +112,13 @@ class Filter:
         if remote.cidr is not None:
             return peer in ip_network(remote.cidr)
         if remote.group is not None:
-            return remote.group in self._members.get(where, {}).get(peer, ())
+            return any(remote.group in self._members.get(one, {}).get(peer, ()) for one in self._near(where, peer))
         ranges = self._vpcs[where[0]].address_groups[remote.address_group or ""]
         return any(peer in ip_network(cidr) for cidr in ranges)
+
+    def _near(self, where: Where, peer: Address) -> Sequence[Where]:
+        """The networks whose members may be at an address: the routed domain's, and for link-local ones its own."""
+        return [where] if peer.is_link_local else self._domains.get(where, [where])
 
 
 class Guard:
@@ -119,8 +129,11 @@ class Guard:
         self._stateful = rules.stateful(where[0], groups)
         self._known = Connections()
 
-    def passes(self, direction: Direction, packet: Segment | None) -> Verdict:
-        """Judge a packet that leaves the port (``egress``) or comes to it; a connection that it opens is remembered."""
+    def passes(self, direction: Direction, packet: Segment | None, *, remember: bool = True) -> Verdict:
+        """Judge a packet that leaves the port (``egress``) or comes to it; a connection that it opens is remembered.
+
+        Without ``remember`` it is only asked what would happen.
+        """
         if packet is None or not self._groups:
             return REFUSED
         if not self._stateful:
@@ -132,7 +145,7 @@ class Guard:
             return REFUSED
         way: Direction = direction if place.role != Role.BACK else ("ingress" if direction == "egress" else "egress")
         verdict = self._rules.judge(self._where, self._groups, way, _as_opened(packet, place.opener, place.role))
-        if verdict.passes and place.role == Role.OPENING:
+        if remember and verdict.passes and place.role == Role.OPENING:
             self._known.remember(packet)
         return verdict
 

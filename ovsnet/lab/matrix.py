@@ -14,8 +14,11 @@ from ovsnet.lab import frames
 from ovsnet.lab.expectation import Wire
 from ovsnet.lab.probes import Probe, Request, controls, pairs, probes, requests
 from ovsnet.lab.reachability import Pair
+from ovsnet.lab.segments import read
 from ovsnet.lab.sockets import UNDERLAY, Sockets
 from ovsnet.lab.topology import Topology
+from ovsnet.model.addresses import GATEWAY_MAC
+from ovsnet.model.routes import joined
 from ovsnet.model.types import Model
 
 Progress = Callable[[str, int, int], None]
@@ -87,6 +90,8 @@ class Observation:
     def __init__(self, model: Model, topology: Topology, tokens: frames.Tokens) -> None:
         self._tokens = tokens
         self.received: dict[int, Counter[str]] = {}
+        self.heard: dict[tuple[int, str], bytes] = {}
+        self.told: dict[int, set[tuple[str, tuple[int, int]]]] = {}
         self.wires: dict[int, Counter[Wire]] = {}
         self.answers: dict[tuple[str, str], set[str]] = {}
         self.silent: list[Pair] = []
@@ -100,6 +105,8 @@ class Observation:
                 vni = vpc.networks[port.network].vni
                 if vni is not None and port.mac is not None and port.host is not None:
                     self._macs.setdefault(vni, set()).add(port.mac)
+                    if port.network in joined(vpc.routers):
+                        self._macs[vni].add(GATEWAY_MAC)
 
     def note(self, place: str, frame: bytes) -> None:
         """Take one frame in."""
@@ -107,7 +114,12 @@ class Observation:
         if place == UNDERLAY:
             self._note_wire(frame, number)
         elif number is not None:
+            packet = read(frame)
+            if packet is not None and packet.is_error and packet.kind is not None and packet.code is not None:
+                self.told.setdefault(number, set()).add((place, (packet.kind, packet.code)))
+                return
             self.received.setdefault(number, Counter())[place] += 1
+            self.heard[number, place] = frame
         else:
             answer = frames.resolved(frame)
             if answer is not None:
@@ -183,7 +195,7 @@ class Matrix:
         return number in self._seen.received and self._seen.received[number][pair.src] > 0
 
     def _answered(self, one: Request) -> bool:
-        return one.answer is None or (one.pair.src, one.pair.dst_ip) in self._seen.answers
+        return one.answer is None or (one.pair.src, one.asked) in self._seen.answers
 
     def _arrived(self, one: Probe) -> bool:
         return one.receiver is None or one.number in self._seen.received
@@ -228,10 +240,10 @@ def judge(sent: Iterable[Probe], asked: Iterable[Request], seen: Observation) ->
     result = Result(stray=list(seen.stray), unknown=list(seen.unknown))
     faults: dict[Pair, list[str]] = {pair: ["no echo came back"] for pair in seen.silent}
     for request in asked:
-        got = seen.answers.get((request.pair.src, request.pair.dst_ip), set())
+        got = seen.answers.get((request.pair.src, request.asked), set())
         wanted = {request.answer} if request.answer else set()
         if got != wanted:
-            text = f"asked for {request.pair.dst_ip}, was told {_listed(got)} instead of {_listed(wanted)}"
+            text = f"asked for {request.asked}, was told {_listed(got)} instead of {_listed(wanted)}"
             faults.setdefault(request.pair, []).append(text)
     for probe in sent:
         found = list(_probe_faults(probe, seen))
@@ -249,6 +261,12 @@ def _probe_faults(probe: Probe, seen: Observation) -> Iterator[str]:
     wanted = Counter([probe.receiver] if probe.receiver else [])
     if received != wanted:
         yield f"received by {_counted(received)} instead of {_counted(wanted)}"
+    got = seen.heard.get((probe.number, probe.receiver or ""))
+    if probe.routed is not None and got is not None and got != probe.routed:
+        yield f"{probe.receiver} got {got.hex()} instead of {probe.routed.hex()}"
+    for place, (kind, code) in sorted(seen.told.get(probe.number, ())):
+        if place != probe.sender or (kind, code) not in probe.told:
+            yield f"{place} was told ICMP {kind}/{code} of it"
     wires = seen.wires.get(probe.number, Counter())
     on_wire = Counter(probe.wires)
     if wires != on_wire:

@@ -17,7 +17,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from pyroute2 import IPRoute
@@ -238,6 +238,26 @@ def configure(name: str, interface: str, *, addresses: Iterable[str], gateways: 
             if gateway in {"0.0.0.0", "::"}:
                 ip.route("replace", dst=dst, oif=index, scope=253)
             else:
+                ip.route("replace", dst=dst, gateway=gateway, oif=index)
+
+
+def default_routes(name: str, interface: str, gateways: Collection[str]) -> None:
+    """Let the default routes through an interface be those by ``gateways``, at most one of each IP version.
+
+    A route that is right already stays as it is.
+    """
+    with inside(name), IPRoute() as ip:
+        index = _index(ip, interface)
+        for family, dst in ((socket.AF_INET, "0.0.0.0/0"), (socket.AF_INET6, "::/0")):
+            wanted = {gateway for gateway in gateways if (":" in gateway) == (family == socket.AF_INET6)}
+            found = {
+                str(route.get_attr("RTA_GATEWAY"))
+                for route in ip.get_default_routes(family=family)
+                if route.get_attr("RTA_OIF") == index
+            }
+            for gateway in found - wanted:
+                ip.route("del", dst=dst, gateway=gateway, oif=index, family=family)
+            for gateway in wanted - found:
                 ip.route("replace", dst=dst, gateway=gateway, oif=index)
 
 

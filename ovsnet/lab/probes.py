@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ovsnet.lab import frames
-from ovsnet.lab.expectation import Expectation, Frame, Wire
+from ovsnet.lab.expectation import Delivery, Expectation, Frame, Wire
+from ovsnet.lab.fate import ICMP_OF
 from ovsnet.lab.reachability import Pair, reachability
+from ovsnet.model.addresses import GATEWAY_MAC
+from ovsnet.model.routes import gateway_of, joined
 from ovsnet.model.types import Model
 
 STRANGER = "02:ee:ee:ee:ee:ee"
 _STRANGE_IP = {4: "198.51.100.77", 6: "2001:db8:ffff:ffff::77"}
 _FIRST_SOURCE = 0x8000
 """Source ports from here on: each probe opens a connection of its own, so that none is a reply to another."""
+_PROHIBITED = {4: (3, 13), 6: (1, 1)}
+"""Communication administratively prohibited (RFC 1812, 5.2.7.1; RFC 4443, 3.1)."""
 _GROUP = {4: ("01:00:5e:01:02:03", "239.1.2.3"), 6: ("33:33:00:00:12:34", "ff05::1234")}
 
 
@@ -23,6 +28,8 @@ class Probe:
     """One frame with a token. ``pair`` is the entry of the matrix that it decides; ``None``: an unknown destination.
 
     ``receiver`` must get exactly one copy and nobody else any; ``wires`` are where its copies cross the underlay.
+    ``routed`` is the frame that the receiver gets, if a router changes it. ``told``: the ICMP errors about it that may
+    come back to the sender, type and code.
     """
 
     number: int
@@ -32,13 +39,16 @@ class Probe:
     pair: Pair | None
     receiver: str | None
     wires: tuple[Wire, ...]
+    routed: bytes | None = None
+    told: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
 class Request:
-    """A question for an address: ``answer`` is the MAC that must come back, ``None`` if nothing may."""
+    """A question for the MAC of ``asked``: ``answer`` must come back, or (``None``) nothing may."""
 
     pair: Pair
+    asked: str
     frame: bytes
     answer: str | None
 
@@ -56,6 +66,19 @@ def mac_of(model: Model, name: str) -> str:
     return mac
 
 
+def next_mac(model: Model, pair: Pair) -> str:
+    """The MAC that the sender of a pair addresses frames to: the destination's, or the gateways'."""
+    return GATEWAY_MAC if pair.routed else mac_of(model, pair.dst)
+
+
+def gateways_of(model: Model, name: str) -> list[str]:
+    """The addresses of the gateways in the network of the port ``name``; none where no router joins it."""
+    vpc, port = name.split("/")
+    network = model.vpcs[vpc].ports[port].network
+    declared = model.vpcs[vpc]
+    return [gateway_of(one) for one in declared.networks[network].subnets if network in joined(declared.routers)]
+
+
 def probes(model: Model, matrix: list[Pair], tokens: frames.Tokens, nd_responder: bool) -> Iterator[Probe]:
     """One probe for every pair, then frames of every port to destinations that its network does not have."""
     meaning = Expectation(model, nd_responder=nd_responder)
@@ -65,11 +88,19 @@ def probes(model: Model, matrix: list[Pair], tokens: frames.Tokens, nd_responder
         sport = _FIRST_SOURCE + number % (0x10000 - _FIRST_SOURCE)
         frame = frames.udp(mac_of(model, sender), dst_mac, src, dst, tokens.make(number), sport)
         fate = meaning.delivered(Frame(sender, frame))
-        return Probe(number, sender, frame, what, pair, fate.receiver, fate.wires)
+        return Probe(number, sender, frame, what, pair, fate.receiver, fate.wires, fate.routed, _told(fate, src))
 
     for pair in matrix:
-        yield probe(pair.src, mac_of(model, pair.dst), pair.src_ip, pair.dst_ip, f"{pair.src} to {pair.dst}", pair)
+        yield probe(pair.src, next_mac(model, pair), pair.src_ip, pair.dst_ip, f"{pair.src} to {pair.dst}", pair)
         number += 1
+    for pair in matrix:
+        if pair.routed or pair.reason == "same-network" or not gateways_of(model, pair.src):
+            continue
+        what = f"{pair.src} through its gateway to {pair.dst}"
+        apart = probe(pair.src, GATEWAY_MAC, pair.src_ip, pair.dst_ip, what, None)
+        if apart.receiver is None:  # or the address is one of its own routed domain's, whose pair says so
+            yield apart
+            number += 1
     for sender in (name for name in meaning.nics if "@" not in name):
         vpc, port = sender.split("/")
         declared = model.vpcs[vpc].ports[port]
@@ -87,13 +118,29 @@ def probes(model: Model, matrix: list[Pair], tokens: frames.Tokens, nd_responder
                 number += 1
 
 
+def _told(fate: Delivery, source: str) -> tuple[tuple[int, int], ...]:
+    """The ICMP errors that the sender of a datagram may get: its router's, and those of rules that reject."""
+    version = 6 if ":" in source else 4
+    found = [] if fate.error is None or fate.error.forbidden else [ICMP_OF[fate.error.kind][version]]
+    if any(verdict is not None and verdict.action == "reject" for verdict in (fate.egress, fate.ingress)):
+        found.append(_PROHIBITED[version])
+    return tuple(found)
+
+
 def requests(model: Model, matrix: list[Pair]) -> Iterator[Request]:
-    """For every pair the ARP or ND request of the sender for the destination's address."""
+    """For every pair the ARP or ND request of the sender for the destination's address.
+
+    Where the way is through a router, nobody answers for that address, but the gateways do for theirs.
+    """
     for pair in matrix:
-        frame = frames.resolution(mac_of(model, pair.src), pair.src_ip, pair.dst_ip)
-        own = pair.dst_ip in (model.vpcs[pair.src.split("/")[0]].ports[pair.src.split("/")[1]].ips or ())
-        answer = None if pair.owner is None or own else mac_of(model, pair.owner)
-        yield Request(pair, frame, answer)
+        vpc, port = pair.src.split("/")
+        own = pair.dst_ip in (model.vpcs[vpc].ports[port].ips or ())
+        answer = None if pair.owner is None or own or pair.routed else mac_of(model, pair.owner)
+        asked = {pair.dst_ip: answer}
+        if pair.routed:
+            asked |= {ip: GATEWAY_MAC for ip in gateways_of(model, pair.src) if (":" in ip) == (pair.family == 6)}
+        for ip, mac in asked.items():
+            yield Request(pair, ip, frames.resolution(mac_of(model, pair.src), pair.src_ip, ip), mac)
 
 
 def controls(model: Model, matrix: list[Pair], limit: int = 400) -> list[Pair]:

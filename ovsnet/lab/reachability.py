@@ -10,6 +10,7 @@ from ovsnet.lab.expectation import Expectation, Prefix, assigned
 from ovsnet.lab.filtering import Direction, Filter, Guard, groups_of
 from ovsnet.lab.frames import TEST_PORT
 from ovsnet.lab.headers import Address
+from ovsnet.lab.routing import domains
 from ovsnet.lab.segments import ICMP, ICMPV6, UDP, Segment
 from ovsnet.model.types import Model, Port
 
@@ -23,7 +24,7 @@ class Pair(NamedTuple):
 
     ``allowed`` says whether a UDP datagram to the lab's test port arrives, ``echo`` whether a ping is answered.
     ``owner`` is the port that a packet from ``src`` to ``dst_ip`` belongs to: ``dst`` if allowed; with overlapping
-    addresses perhaps a port of the sender's own network; else ``None``.
+    addresses perhaps a port of the sender's own network; else ``None``. ``routed``: the way is through a router.
     """
 
     src: str
@@ -35,6 +36,7 @@ class Pair(NamedTuple):
     reason: str
     owner: str | None
     echo: bool = False
+    routed: bool = False
 
 
 class _Groups:
@@ -65,10 +67,11 @@ def reachability(model: Model) -> Iterator[Pair]:
     """Every placed port to every other port, at each of its addresses, in a stable order.
 
     The source address is the sender's in the destination's subnet if it has one there, else its first of that family;
-    a family that the sender does not have is left out. Allowed: both in one network, the destination placed, and the
-    groups of both let a datagram to the test port pass. Raises ValueError for an address or VNI that is not assigned.
+    a family that the sender does not have is left out. Allowed: both in one network, or in networks that one router
+    joins, the destination placed, and the groups of both let a datagram to the test port pass. Raises ValueError for
+    an address or VNI that is not assigned.
     """
-    expectation, groups = Expectation(model), _Groups(model)
+    expectation, groups, joined = Expectation(model), _Groups(model), domains(model)
     ports = [(f"{v}/{p}", v, port) for v, vpc in model.vpcs.items() for p, port in vpc.ports.items()]
     for src, src_vpc, sender in ports:
         if sender.host is None:
@@ -76,7 +79,10 @@ def reachability(model: Model) -> Iterator[Pair]:
         for dst, dst_vpc, receiver in ports:
             if dst == src:
                 continue
-            apart = _apart(src_vpc, sender, dst_vpc, receiver)
+            domain = joined.get((src_vpc, sender.network))
+            routed = domain is not None and sender.network != receiver.network
+            routed = routed and domain is joined.get((dst_vpc, receiver.network))
+            apart = _apart(src_vpc, sender, dst_vpc, receiver, routed=routed)
             prefixes = [ip_network(s.cidr) for s in model.vpcs[dst_vpc].networks[receiver.network].subnets]
             for dst_ip in assigned(receiver.ips, dst):
                 src_ip = _source_for(sender, ip_address(dst_ip), prefixes)
@@ -90,9 +96,10 @@ def reachability(model: Model) -> Iterator[Pair]:
                         src_ip,
                         dst_ip,
                         reason is None,
-                        reason or "same-network",
-                        expectation.owner(src, dst_ip),
+                        reason or ("routed" if routed else "same-network"),
+                        dst if routed and reason is None else expectation.owner(src, dst_ip),
                         apart is None and groups.refusal(src, dst, *_ping(*ends)) is None,
+                        routed,
                     )
 
 
@@ -104,11 +111,11 @@ def _ping(src: Address, dst: Address) -> tuple[Segment, Segment]:
     )
 
 
-def _apart(src_vpc: str, sender: Port, dst_vpc: str, receiver: Port) -> str | None:
+def _apart(src_vpc: str, sender: Port, dst_vpc: str, receiver: Port, *, routed: bool) -> str | None:
     """Why two ports cannot reach each other, whatever their groups say; ``None``: they can."""
     if src_vpc != dst_vpc:
         return "other-vpc"
-    if sender.network != receiver.network:
+    if sender.network != receiver.network and not routed:
         return "other-network"
     return "unplaced" if receiver.host is None else None
 

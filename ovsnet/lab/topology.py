@@ -13,7 +13,8 @@ import msgspec
 
 from ovsnet.errors import UserError
 from ovsnet.model.names import port_mtu
-from ovsnet.model.types import Encapsulation, Model, Network, Port
+from ovsnet.model.routes import gateway_of, joined
+from ovsnet.model.types import Encapsulation, Model, Port
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 MANAGEMENT = ipaddress.IPv6Network("fd6f:7673:6e65::/64")
@@ -71,7 +72,8 @@ class ControlSpec(msgspec.Struct, frozen=True):
 class WorkloadSpec(msgspec.Struct, frozen=True):
     """A port's workload: its namespace with ``eth0``, and ``tap``, the other end on the host's integration bridge.
 
-    ``addresses`` are ``IP/LENGTH``; ``gateways`` the default routes; ``id`` the iface-id; ``offload`` whether eth0 may
+    ``addresses`` are ``IP/LENGTH``; ``gateways`` the default routes, one of each IP version
+    where a router joins the network; ``id`` the iface-id; ``offload`` whether eth0 may
     leave checksums to the device.
     """
 
@@ -166,7 +168,7 @@ def topology(model: Model, lab: str, datapath: str, transport: Transport = "dire
     for vpc_name, vpc in model.vpcs.items():
         for port_name, port in vpc.ports.items():
             if port.host is not None:
-                made = _workload(model, lab, vpc_name, port_name, vpc.networks[port.network], port, datapath)
+                made = _workload(model, lab, vpc_name, port_name, port, datapath)
                 workloads[made.name] = made
     control = _control(lab, transport, bus) if transport != "direct" else None
     return Topology(lab, f"{prefix(lab)}underlay", model.underlay.mtu, hosts, workloads, control)
@@ -195,16 +197,18 @@ def _attachment(base: Path, host: str) -> Attachment:
     return Attachment(str(MANAGEMENT[suffix]), _interface("m", host), str(base / "pki/hosts" / host))
 
 
-def _workload(model: Model, lab: str, vpc: str, name: str, network: Network, port: Port, datapath: str) -> WorkloadSpec:
+def _workload(model: Model, lab: str, vpc: str, name: str, port: Port, datapath: str) -> WorkloadSpec:
     assert port.host is not None and port.mac is not None
-    addresses, gateways = [], []
+    routed = port.network in joined(model.vpcs[vpc].routers)
+    addresses: list[str] = []
+    gateways: dict[int, str] = {}
     for ip in port.ips or ():
-        for subnet in network.subnets:
+        for subnet in model.vpcs[vpc].networks[port.network].subnets:
             cidr = ipaddress.ip_network(subnet.cidr)
             if ipaddress.ip_address(ip) in cidr:
                 addresses.append(f"{ip}/{cidr.prefixlen}")
-                if subnet.gateway is not None and subnet.gateway not in gateways:
-                    gateways.append(subnet.gateway)
+                if routed:
+                    gateways.setdefault(cidr.version, gateway_of(subnet))
     return WorkloadSpec(
         vpc=vpc,
         port=name,
@@ -214,7 +218,7 @@ def _workload(model: Model, lab: str, vpc: str, name: str, network: Network, por
         tap=_interface(name, port.id),
         mac=port.mac,
         addresses=tuple(addresses),
-        gateways=tuple(gateways),
+        gateways=tuple(gateways.values()),
         mtu=port_mtu(model, vpc, port),
         offload=datapath == "system",
     )

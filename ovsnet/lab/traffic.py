@@ -13,7 +13,7 @@ from types import TracebackType
 from ovsnet.errors import UserError
 from ovsnet.lab import frames
 from ovsnet.lab.lab import Lab
-from ovsnet.lab.probes import mac_of
+from ovsnet.lab.probes import mac_of, next_mac
 from ovsnet.lab.reachability import Pair, reachability
 from ovsnet.lab.sockets import UNDERLAY, Sockets
 
@@ -47,7 +47,8 @@ class Traffic:
     """Sends frames for each of ``pairs`` (names of ports, ``VPC/PORT``) ``per_second`` until it is stopped.
 
     A context manager; afterwards ``counts`` has the numbers by pair. Frames are addressed to the destination's declared
-    MAC and first IP, whether or not the model allows that. Raises UserError for a pair that has no address in common.
+    MAC (or, through a router, to the gateways') and first IP, whether or not the model allows that. Raises UserError
+    for a pair that has no address in common.
     """
 
     def __init__(self, lab: Lab, pairs: Sequence[tuple[str, str]], *, per_second: float = 100.0) -> None:
@@ -99,7 +100,7 @@ class Traffic:
     def _send(self, stream: _Stream) -> None:
         pair, model = stream.pair, self._lab.model
         payload = self._tokens.make(self._next)
-        frame = frames.udp(mac_of(model, pair.src), mac_of(model, pair.dst), pair.src_ip, pair.dst_ip, payload)
+        frame = frames.udp(mac_of(model, pair.src), next_mac(model, pair), pair.src_ip, pair.dst_ip, payload)
         self._sockets.send(pair.src, frame)
         stream.numbers.append(self._next)
         self._next += 1

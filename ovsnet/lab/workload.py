@@ -22,6 +22,11 @@ def build(workload: WorkloadSpec, host_netns: str, marker: str) -> None:
     netns.configure(workload.netns, INTERFACE, addresses=workload.addresses, gateways=workload.gateways)
 
 
+def reroute(workload: WorkloadSpec) -> None:
+    """Give a running workload the default routes that it should have; nothing else of it changes."""
+    netns.default_routes(workload.netns, INTERFACE, workload.gateways)
+
+
 def remove(workload: WorkloadSpec) -> None:
     """End what runs in the workload and remove its namespace."""
     netns.end(netns.pids_in([workload.netns]))

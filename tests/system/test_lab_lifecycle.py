@@ -23,7 +23,7 @@ from ovsnet.lab.lab import Lab, down
 from ovsnet.lab.ovs import OvsError
 from ovsnet.lab.record import locked
 from ovsnet.lab.topology import lab_dir, prefix
-from ovsnet.model.types import Host, Model, Port
+from ovsnet.model.types import Host, Model, Port, Router
 from tests.system.conftest import two_tenants
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
@@ -64,7 +64,7 @@ def test_everything_is_there_and_afterwards_nothing(lab_name: str, cloud: Model)
     assert (shown["address"], shown["mtu"], shown["operstate"]) == ("02:00:00:00:01:01", 1450, "UP")
     assert {one["local"] for one in shown["addr_info"]} == {"192.168.1.11", "fe80::ff:fe00:101"}
     assert not any("tentative" in one for one in shown["addr_info"])
-    assert "default via 192.168.1.1 dev eth0" in lab.run("acme/web1", "ip", "route").stdout
+    assert "default" not in lab.run("acme/web1", "ip", "route").stdout, "no router, no way out"
     bound = lab.ovs("hv1").vsctl(
         "--bare", "--columns=external_ids", "find", "Interface", f"name={lab.port('acme/web1').tap}"
     )
@@ -146,6 +146,28 @@ def test_it_follows_the_model_and_leaves_the_rest_alone(lab_name: str, cloud: Mo
     assert "hv3" not in again.status()["hosts"]
     assert set(again.status()["ports"]) == {f"{vpc}/web{n}" for vpc in ("acme", "beta") for n in (1, 2, 3)}
     assert len(netns.names(prefix(lab_name))) == 2 + 6 + 1
+
+
+def test_a_change_of_routers_changes_routes_and_nothing_else(lab_name: str) -> None:
+    plain = two_tenants(ipv6=True)
+    router = Router(vni=9001, networks=("web",))
+    routed = msgspec.structs.replace(
+        plain, vpcs=plain.vpcs | {"acme": msgspec.structs.replace(plain.vpcs["acme"], routers={"r1": router})}
+    )
+    gateways = {"192.168.1.1", "2001:db8:1::1"}
+
+    def state(lab: Lab, port: str) -> tuple[str, set[str]]:
+        shown = "".join(lab.run(port, "ip", family, "route", "show", "default").stdout for family in ("-4", "-6"))
+        index = lab.run(port, "cat", "/sys/class/net/eth0/ifindex").stdout
+        return index, {line.split()[2] for line in shown.splitlines()}
+
+    lab = Lab.up(plain, lab_name, agents=False)
+    (index, none), other = state(lab, "acme/web1"), state(lab, "beta/web1")
+    assert none == set()
+    for model, wanted in ((routed, gateways), (routed, gateways), (plain, set())):
+        lab = Lab.up(model, lab_name, agents=False)
+        assert state(lab, "acme/web1") == (index, wanted)
+        assert state(lab, "beta/web1") == other
 
 
 def test_two_labs_of_one_model(lab_name: str, cloud: Model) -> None:
