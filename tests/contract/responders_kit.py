@@ -17,6 +17,7 @@ from pathlib import Path
 from pyroute2 import IPRoute
 
 from ovsnet.lab import netns
+from tests.agent_kit import until
 
 MAC, ROUTER_MAC = "02:00:00:00:01:01", "02:00:00:00:00:fe"
 ME, ROUTER, ROUTER6 = "192.168.1.11", "192.168.1.1", "fe80::1"
@@ -52,12 +53,18 @@ class Wire(contextlib.ExitStack):
                 self._socket = undo.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
                 self._socket.setsockopt(263, 23, 1)  # SOL_PACKET, PACKET_IGNORE_OUTGOING
                 self._socket.bind(("tap0", 3))
+            until(self._has_link_local)
             self._stop = undo.enter_context(contextlib.closing(_Bell()))
             self._thread = threading.Thread(target=self._run, name=stem)
             self._thread.start()
             undo.callback(self._thread.join)
             undo.callback(self._stop.ring)
             self.push(undo.pop_all())
+
+    def _has_link_local(self) -> bool:
+        """Whether the interface has come up as far as IPv6 needs it."""
+        with self.netlink() as ip:
+            return any(one.get_attr("IFA_ADDRESS").startswith("fe80") for one in ip.get_addr(family=socket.AF_INET6))
 
     def say(self, frame: bytes) -> None:
         """Send a frame that nothing asked for."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from responders_kit import MAC, ME, MTU, ROUTER, ROUTER6, ROUTER_MAC, Wire
 from scapy.layers.dhcp import DHCP
-from scapy.layers.dhcp6 import DHCP6_Release, DHCP6_Renew, DHCP6_Reply
+from scapy.layers.dhcp6 import DHCP6_InfoRequest, DHCP6_Release, DHCP6_Renew, DHCP6_Reply
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
@@ -85,15 +85,15 @@ class Client:
 
     def wait(self, event: str) -> dict[str, str]:
         """Wait for an event of dhclient; what it said."""
+        return self.wait_for(lambda one: one.get("reason") == event)
 
-        def said() -> list[dict[str, str]]:
-            return [one for one in self.events() if one.get("reason") == event]
-
+    def wait_for(self, condition: Callable[[dict[str, str]], bool]) -> dict[str, str]:
+        """Wait for an event about which something holds; what the last such one said."""
         try:
-            until(said)
+            until(lambda: any(map(condition, self.events())))
         except AssertionError:
-            raise AssertionError(f"no {event}:\n{self.wire.output()}") from None
-        return said()[-1]
+            raise AssertionError(f"{self.events()}\n{self.wire.output()}") from None
+        return next(filter(condition, reversed(self.events())))
 
 
 def _environment(path: Path) -> dict[str, str]:
@@ -189,12 +189,19 @@ def test_udhcpc_is_told_all_that_it_asks_and_renews(wire: Wire) -> None:
     wire.configure()
     client = Client(wire)
     started = client.udhcpc("-r", OTHER, "-R")
-    until(lambda: any("lease" in one for one in client.events()))
-    told = next(one for one in client.events() if "lease" in one)
+    told = client.wait_for(lambda one: "lease" in one)
     expected = {
-        "ip": ME, "subnet": "255.255.255.0", "router": ROUTER, "dns": "192.168.1.53 9.9.9.9", "mtu": "1450",
-        "domain": "shop.example", "search": "shop.example example", "hostname": "web1", "lease": "86400",
-        "staticroutes": "10.50.0.0/16 192.168.1.250 0.0.0.0/0 192.168.1.1", "ntpsrv": "192.168.1.2",
+        "ip": ME,
+        "subnet": "255.255.255.0",
+        "router": ROUTER,
+        "dns": "192.168.1.53 9.9.9.9",
+        "mtu": "1450",
+        "domain": "shop.example",
+        "search": "shop.example example",
+        "hostname": "web1",
+        "lease": "86400",
+        "staticroutes": "10.50.0.0/16 192.168.1.250 0.0.0.0/0 192.168.1.1",
+        "ntpsrv": "192.168.1.2",
         "serverid": ROUTER,
     }
     assert {key: told.get(key) for key in expected} == expected
@@ -212,6 +219,10 @@ def test_udhcpc_may_ask_for_broadcasts(wire: Wire) -> None:
     assert any(one.get("ip") == ME for one in client.events())
 
 
+def has_ip6(ip: str) -> Callable[[dict[str, str]], bool]:
+    return lambda event: event.get("new_ip6_address") == ip
+
+
 def messages(frames: list[bytes]) -> list[type]:
     """The DHCPv6 messages in frames."""
     read = [Ether(frame) for frame in frames]
@@ -221,9 +232,8 @@ def messages(frames: list[bytes]) -> list[type]:
 def test_dhclient_gets_all_ipv6_addresses(wire6: Wire) -> None:
     client = Client(wire6)
     client.dhclient("-6", "-1", "-D", "LL")
-    client.wait("BOUND6")
-    bound = [one for one in client.events() if one.get("reason") == "BOUND6"]
-    assert sorted(one["new_ip6_address"] for one in bound) == sorted(ME6)
+    bound = [client.wait_for(has_ip6(ip)) for ip in ME6]
+    assert {one["reason"] for one in bound} == {"BOUND6"}
     assert {one["new_dhcp6_name_servers"] for one in bound} == {"2001:db8:1::53"}
     assert {one["new_dhcp6_domain_search"] for one in bound} == {"shop.example. example."}
     assert {(one["new_max_life"], one["new_preferred_life"]) for one in bound} == {("86400", "86400")}
@@ -249,13 +259,16 @@ def test_dhclient_takes_another_address_when_its_own_was_changed(wire6: Wire) ->
     client.dhclient("-6", "-1", "-D", "LL")
     client.wait("BOUND6")
     wire6.answer = lambda frame: dhcp6.answer(frame, replace(LEASE6, ips=ME6[:1], seconds=8))
-    until(lambda: any(one.get("new_ip6_address") == ME6[0] for one in client.events()))
+    client.wait_for(has_ip6(ME6[0]))
 
 
 def test_dhclient_is_told_the_rest_without_an_address(wire6: Wire) -> None:
     client = Client(wire6)
     client.dhclient("-6", "-S", "-1", "-D", "LL")
-    until(lambda: any("new_dhcp6_name_servers" in one for one in client.events()))
+    told = client.wait_for(lambda one: "new_dhcp6_name_servers" in one)
+    assert told["new_dhcp6_domain_search"] == "shop.example. example."
+    assert "new_ip6_address" not in told
+    assert messages(wire6.heard) == [DHCP6_InfoRequest]
 
 
 SAID = Advertisement(
