@@ -241,6 +241,11 @@ def test_a_checksum_that_hardware_was_to_fill_in_does_not_matter() -> None:
     assert answer(bytes(frame), LEASE) == answer(bytes(request("discover")), LEASE)
 
 
+def test_a_checksum_of_zero_is_sent_as_its_other_form() -> None:
+    first = answered(request("discover"))
+    assert answered(request("discover", xid=first[BOOTP].xid + first[UDP].chksum))[UDP].chksum == 0xFFFF
+
+
 OPTIONS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from([50, 51, 52, 53, 54, 55, 57, 61, 82]), st.binary(max_size=8)),
