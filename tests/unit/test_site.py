@@ -69,7 +69,7 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
 def commands(page: Path) -> list[list[str]]:
     """The words of each command of ours that a page shows in a block of code."""
     text = page.read_text()
-    blocks = "\n".join(re.findall(r"^```(?:sh)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    blocks = "\n".join(re.findall(r"^```(?:sh|console)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
     blocks += "\n".join(re.findall(r"^    .*", FENCE.sub("", text), re.MULTILINE))
     found = []
     for line in re.sub(r"\\\n\s*", "", blocks).splitlines():
