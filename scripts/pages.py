@@ -21,6 +21,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 _BLOCK = re.compile(r"^```(console|yaml|diff)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LABS = "/run/ovsnet-lab"
+"""Where labs are kept, as pages write it."""
 _VARIES = (
     (r"time=[\d.]+ ms", "time=... ms"),
     (r"time \d+ms", "time ...ms"),
@@ -194,7 +196,7 @@ def main() -> int:
         page = Path(name)
         with tempfile.TemporaryDirectory() as place, tempfile.TemporaryDirectory() as labs:
             environment = surroundings(Path(sys.executable).parent, Path(labs)) | {"PYTHONPATH": str(ROOT)}
-            page.write_text(rewritten(page.read_text(), Reader(Path(place), environment, {})))
+            page.write_text(rewritten(page.read_text(), Reader(Path(place), environment, {LABS: labs})))
     return 0
 
 

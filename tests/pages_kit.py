@@ -12,7 +12,7 @@ import pytest
 
 from ovsnet.errors import UserError
 from ovsnet.lab.lab import down
-from scripts.pages import File, Reader, steps, surroundings
+from scripts.pages import LABS, File, Reader, steps, surroundings
 from tests.tree import ROOT
 
 HERE = Path(sys.executable).parent
@@ -31,7 +31,7 @@ def follow(page: str, lab: str, programs: Path = HERE, more: dict[str, str] | No
         environment = surroundings(programs, Path(labs)) | (more or {})
         environment |= {"PYTHONPATH": str(ROOT)} if programs == HERE else {}
         try:
-            Reader(Path(place), environment, aliases).read(todo)
+            Reader(Path(place), environment, {LABS: labs, **aliases}).read(todo)
         finally:
             with pytest.MonkeyPatch.context() as patch, contextlib.suppress(UserError):
                 patch.setenv("OVSNET_LAB_DIR", labs)
