@@ -29,3 +29,10 @@ def files_of_the_tree() -> list[str]:
         return sorted(name for name in listed if (ROOT / name).is_file())
     found = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
     return sorted(str(path) for path in found if not any(part in MADE or ".egg-info" in part for part in path.parts))
+
+
+def copy_tree(place: Path) -> None:
+    """Copy every file of the project into a directory, which is made if it is not there."""
+    for name in files_of_the_tree():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, place / name)

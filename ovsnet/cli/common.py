@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+AGENT_SOCKET = Path("/run/ovsnet/agent.sock")
 ModelFiles = Annotated[
     list[Path], typer.Argument(metavar="MODEL...", help="Model files or directories; several are one model.")
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ovsnet.cli import names
 from ovsnet.cli.common import AsJson, ModelFiles, SiteFile, console, print_json, write
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Format(StrEnum):
 
 def compile_command(
     model: ModelFiles,
-    host: Annotated[str, typer.Option("--host", "-H", help="The host to compile for.")],
+    host: Annotated[str, typer.Option("--host", "-H", help="The host to compile for.", autocompletion=names.hosts)],
     form: Annotated[Format, typer.Option("--format", "-f", help="text, ofctl (for add-flows) or json.")] = Format.TEXT,
     kernel: Annotated[bool, typer.Option("--kernel", help="For the kernel datapath instead of user space.")] = False,
     site: SiteFile = None,

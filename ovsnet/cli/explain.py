@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ovsnet.cli.common import AsJson, SiteFile, console, print_json
-from ovsnet.cli.live import LabName, Socket
+from ovsnet.cli.live import LabName, Receiver, Sender, Socket
 from ovsnet.errors import EXIT_NO, UserError
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def explain_command(
-    source: Annotated[str, typer.Argument(metavar="SRC", help="The port that sends: VPC/PORT, or PORT.")],
-    target: Annotated[str, typer.Argument(metavar="DST", help="A port, or an IP address.")],
+    source: Sender,
+    target: Receiver,
     *,
     model: Annotated[
         list[Path] | None, typer.Option("--model", "-m", help="Model files; left out: what the lab or the agent has.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ovsnet.cli import names
 from ovsnet.cli.common import AsJson, ModelFiles, SiteFile, console, print_json, write
 from ovsnet.cli.live import progress_bar
 from ovsnet.errors import EXIT_NO, needing
@@ -29,11 +30,17 @@ class TransportName(StrEnum):
     NATS = "nats"
 
 
-LabName = Annotated[str | None, typer.Option("--name", help="The lab's name; left out: the only one that runs.")]
+LabName = Annotated[
+    str | None,
+    typer.Option("--name", help="The lab's name; left out: the only one that runs.", autocompletion=names.labs),
+]
 
 
-HostName = Annotated[str, typer.Argument(metavar="HOST", help="A host of the lab.")]
-Part = Annotated[str, typer.Argument(metavar="WHAT", help="controller, nats, or a host, whose agent it is.")]
+HostName = Annotated[str, typer.Argument(metavar="HOST", help="A host of the lab.", autocompletion=names.hosts)]
+Part = Annotated[
+    str,
+    typer.Argument(metavar="WHAT", help="controller, nats, or a host, whose agent it is.", autocompletion=names.parts),
+]
 
 
 @app.command()
@@ -84,7 +91,12 @@ def up(
 
 @app.command(name="exec")
 def exec_command(
-    port: Annotated[str, typer.Argument(metavar="PORT", help="The port whose workload it is: VPC/PORT, or PORT.")],
+    port: Annotated[
+        str,
+        typer.Argument(
+            metavar="PORT", help="The port whose workload it is: VPC/PORT, or PORT.", autocompletion=names.ports
+        ),
+    ],
     command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="The command and its arguments.")],
     name: LabName = None,
 ) -> None:

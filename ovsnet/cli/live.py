@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ovsnet.cli import names
+from ovsnet.cli.common import AGENT_SOCKET
 from ovsnet.errors import UserError, needing
 from ovsnet.facts import Facts
 
@@ -22,13 +24,20 @@ if TYPE_CHECKING:
     from ovsnet.model import Model
     from ovsnet.trace import Hop, Place
 
-AGENT_SOCKET = Path("/run/ovsnet/agent.sock")
 TRACE_WITHIN = 5
 """Seconds that a switch may take for its own trace of a packet."""
 Control = Callable[..., tuple[bool, str]]
 """Asks a vswitchd, with a command and its arguments: whether it answered, and what it, or ovs-appctl, says."""
 
-LabName = Annotated[str | None, typer.Option("--lab", help="A running lab's name; left out: the only one there is.")]
+LabName = Annotated[
+    str | None,
+    typer.Option("--lab", help="A running lab's name; left out: the only one there is.", autocompletion=names.labs),
+]
+Sender = Annotated[
+    str,
+    typer.Argument(metavar="SRC", help="The port that sends: VPC/PORT, or PORT.", autocompletion=names.ports),
+]
+Receiver = Annotated[str, typer.Argument(metavar="DST", help="A port, or an IP address.", autocompletion=names.ports)]
 Socket = Annotated[
     Path | None, typer.Option("--socket", help=f"One agent's socket instead of a lab's agents ({AGENT_SOCKET}).")
 ]

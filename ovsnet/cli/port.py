@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import typer
 
+from ovsnet.cli import names
 from ovsnet.cli.common import AsJson, SiteFile, console, print_json, write
 
 Files = Annotated[list[Path], typer.Option("--model", "-m", metavar="MODEL", help="Model files; may be repeated.")]
@@ -18,8 +19,10 @@ app = typer.Typer(help="The ports of a model, and how to plug one in.", no_args_
 @app.command("list")
 def list_command(
     model: Files,
-    vpc: Annotated[str | None, typer.Option("--vpc", help="Only this VPC's.")] = None,
-    host: Annotated[str | None, typer.Option("--host", "-H", help="Only those placed on this host.")] = None,
+    vpc: Annotated[str | None, typer.Option("--vpc", help="Only this VPC's.", autocompletion=names.vpcs)] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", "-H", help="Only those placed on this host.", autocompletion=names.hosts)
+    ] = None,
     site: SiteFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -63,7 +66,10 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 
 @app.command("xml")
 def xml_command(
-    name: Annotated[str, typer.Argument(metavar="PORT", help="VPC/PORT, or PORT where only one VPC has it.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="PORT", help="VPC/PORT, or PORT where only one VPC has it.", autocompletion=names.ports),
+    ],
     model: Files,
     bridge: Annotated[str, typer.Option("--bridge", help="The integration bridge.")] = "br-int",
     site: SiteFile = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ovsnet.cli.common import AsJson, SiteFile, console, print_json
-from ovsnet.cli.live import LabName, Socket, sight
+from ovsnet.cli.live import LabName, Receiver, Sender, Socket, sight
 from ovsnet.errors import EXIT_NO
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def trace_command(
-    source: Annotated[str, typer.Argument(metavar="SRC", help="The port that sends: VPC/PORT, or PORT.")],
-    target: Annotated[str, typer.Argument(metavar="DST", help="A port, or an IP address.")],
+    source: Sender,
+    target: Receiver,
     model: Annotated[
         list[Path] | None, typer.Option("--model", "-m", help="Model files; left out: what the lab or the agent has.")
     ] = None,

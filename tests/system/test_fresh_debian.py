@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tree import ROOT, files_of_the_tree
+from tests.tree import copy_tree, files_of_the_tree
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(3600)]
 PLACE = Path("root/ovsnet")
@@ -50,10 +50,7 @@ class Debian:
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=900)
         assert done.returncode == 0, done.stderr
         self._connect()
-        for name in files_of_the_tree():
-            place = self.tree / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, place)
+        copy_tree(self.tree)
 
     def _connect(self) -> None:
         """Names, certificates, and pip's configuration with the files and directories that it names."""

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,6 +17,7 @@ import pytest
 from ovsnet._version import VERSION
 from ovsnet.controller.client import ControllerClient
 from tests.agent_kit import AgentHost
+from tests.package_kit import Built, build_all, installed
 from tests.system.test_lab_lifecycle import left_of
 from tests.system.test_systemd_units import started
 from tests.tree import ROOT, files_of_the_tree
@@ -35,47 +33,14 @@ DATA = {
 """What is installed below the prefix, and where."""
 
 
-@dataclass(frozen=True)
-class Built:
-    """What a build made: the source distribution, a wheel of it, and a wheel of the tree itself."""
-
-    sdist: Path
-    wheel: Path
-    direct: Path
-
-
-def build(source: Path, out: Path, *options: str) -> None:
-    words = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), *options, str(source)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Built of a copy of the tree, since a build leaves its traces."""
-    tree, out, direct = (tmp_path_factory.mktemp(name) for name in ("tree", "out", "direct"))
-    for name in files_of_the_tree():
-        (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, tree / name)
-    build(tree, out)
-    build(tree, direct, "--wheel")
-    name = f"ovsnet-{VERSION}"
-    wheel = f"{name}-py3-none-any.whl"
-    return Built(out / f"{name}.tar.gz", out / wheel, direct / wheel)
+    return build_all(tmp_path_factory.mktemp("built"))
 
 
 @pytest.fixture(scope="module")
 def prefix(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment with the wheel in it, beside the packages that it depends on."""
-    place = tmp_path_factory.mktemp("opt") / "ovsnet"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
-    pip = [sys.executable, "-I", "-m", "pip", "--python", str(place / "bin/python"), "--disable-pip-version-check"]
-    outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    install = [*pip, "install", "--quiet", "--no-index", "--no-deps", str(built.wheel)]
-    subprocess.run(install, check=True, env=outside, cwd=place)
-    packages = next(place.glob("lib/python*/site-packages"))
-    (packages / "dependencies.pth").write_text(f"{sysconfig.get_path('platlib')}\n")
-    return place
+    return installed(built.wheel, tmp_path_factory.mktemp("opt") / "ovsnet")
 
 
 @pytest.fixture

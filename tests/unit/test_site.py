@@ -69,7 +69,8 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
 def commands(page: Path) -> list[list[str]]:
     """The words of each command of ours that a page shows in a block of code."""
     text = page.read_text()
-    blocks = "\n".join(re.findall(r"^```(?:sh)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    fenced = (re.match(r"```(?:sh|console)?\n(.*)```", block, re.DOTALL) for block in FENCE.findall(text))
+    blocks = "\n".join(block[1] for block in fenced if block)
     blocks += "\n".join(re.findall(r"^    .*", FENCE.sub("", text), re.MULTILINE))
     found = []
     for line in re.sub(r"\\\n\s*", "", blocks).splitlines():
@@ -145,3 +146,11 @@ def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tm
     shown = [one for kind in ("html", "css") for one in (tmp_path / "site").rglob(f"*.{kind}")]
     assert len(shown) > len(list(DOCS.rglob("*.md")))
     assert {match for one in shown for match in loaded.findall(one.read_text())} == set()
+
+
+def test_metrics_that_are_named_exist() -> None:
+    known = set(re.findall(r"^\| `(\w+)`", (DOCS / "metrics.md").read_text(), re.MULTILINE))
+    named = {(page.name, name) for page in PAGES for name in re.findall(r"`(ovsnet_\w+)", page.read_text())}
+    assert {(page, name) for page, name in named if name not in known} == set()
+    alarms = {name for page, name in named if page == "operations.md"}
+    assert len(alarms) >= 10 and alarms <= known
