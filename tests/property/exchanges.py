@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from ovsnet.lab.expectation import Frame
 from ovsnet.lab.headers import link_local
+from ovsnet.model.addresses import GATEWAY_MAC
 from ovsnet.model.types import Model, Port
 from tests.property import packets as p
 from tests.property.reference import Case
@@ -85,7 +86,10 @@ class Talk:
     def frame(self, packet: bytes, ethertype: int | None = None) -> Frame:
         """A frame with a packet from the one end to the other."""
         kind = ethertype or (p.IPV4 if self.version == 4 else p.IPV6)
-        return Frame(self.src[0], p.ethernet(str(self.dst[1].mac), str(self.src[1].mac), kind, packet))
+        vpcs = [end[0].split("/")[0] for end in (self.src, self.dst)]
+        routed = vpcs[0] == vpcs[1] and self.src[1].network != self.dst[1].network
+        to = GATEWAY_MAC if routed else str(self.dst[1].mac)
+        return Frame(self.src[0], p.ethernet(to, str(self.src[1].mac), kind, packet))
 
 
 def exchanges(model: Model, seed: int, count: int) -> Iterator[Case]:
@@ -93,7 +97,7 @@ def exchanges(model: Model, seed: int, count: int) -> Iterator[Case]:
     rng = random.Random(seed)
     placed = [((vpc, port.network), name, port) for vpc, _, name, port in places(model)]
     pairs = [
-        ((a[1], a[2]), (b[1], b[2])) for a in placed for b in placed if a[0] == b[0] and a[2] is not b[2]
+        ((a[1], a[2]), (b[1], b[2])) for a in placed for b in placed if a[2] is not b[2] and _joined(model, a[0], b[0])
     ]  # fmt: skip
     tried: list[Talk] = []
     for _ in range(count if pairs else 0):
@@ -105,6 +109,12 @@ def exchanges(model: Model, seed: int, count: int) -> Iterator[Case]:
             yield Case("opening", talk.frame(talk.packet()))
             continue
         yield _later(rng, talk, tried, [name for pair in pairs for name in pair])
+
+
+def _joined(model: Model, one: tuple[str, str], other: tuple[str, str]) -> bool:
+    """Whether two networks (the VPC's name and its own) are one, or one router joins them."""
+    routers = model.vpcs[one[0]].routers.values()
+    return one == other or (one[0] == other[0] and any({one[1], other[1]} <= set(r.networks) for r in routers))
 
 
 def everything(model: Model, dports: dict[int, tuple[int, ...]]) -> Iterator[Case]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_network
 
 from ovsnet.lab.expectation import Frame
 from ovsnet.lab.headers import link_local
 from ovsnet.model.types import Model, Port
 from tests.property import packets as p
+from tests.property import routed
 from tests.property.harness import Arrival
 from tests.property.reference import Case
 from tests.property.world import endpoints_of, places
@@ -54,12 +55,14 @@ class Nic:
 
 @dataclass(frozen=True)
 class Scene:
-    """Who sends towards whom, and the dice."""
+    """Who sends towards whom, and the dice; and the gateways and routed ranges that concern the sender."""
 
     sender: Nic
     peer: Nic
     everybody: list[Nic]
     rng: random.Random
+    gateways: list[str] = field(default_factory=list)
+    ranges: list[str] = field(default_factory=list)
 
     def own(self, version: int) -> str:
         """One of the sender's addresses (or, of IPv4, nobody's, if it has none)."""
@@ -376,6 +379,8 @@ def _elsewhere(model: Model) -> list[Nic]:
 def cases(model: Model, seed: int, count: int) -> Iterator[Case]:
     """``count`` random frames, every kind in turn, from every port in turn; none if no port is placed.
 
+    Where there are routers, the kinds are those for them too, and as many frames more.
+
     The same seed makes the same frames.
     """
     rng = random.Random(seed)
@@ -384,31 +389,41 @@ def cases(model: Model, seed: int, count: int) -> Iterator[Case]:
     reachable = [*placed, *_elsewhere(model)]
     if not placed:
         return
-    for i in range(count):
-        kind = KINDS[i % len(KINDS)]
-        sender = placed[(i // len(KINDS) + i) % len(placed)]
-        near = [n for n in reachable if (n.vpc, n.port.network) == (sender.vpc, sender.port.network) and n != sender]
+    kinds = KINDS + routed.KINDS if any(vpc.routers for vpc in model.vpcs.values()) else KINDS
+    for i in range(count * len(kinds) // len(KINDS)):
+        kind = kinds[i % len(kinds)]
+        sender = placed[(i // len(kinds) + i) % len(placed)]
+        same = (n for n in reachable if n.vpc == sender.vpc and n != sender)
+        near = [n for n in same if kind in routed.KINDS or n.port.network == sender.port.network]
         peer = rng.choice(near if near and rng.random() < 0.75 else everybody)
-        yield Case(kind.__name__, Frame(sender.name, kind(Scene(sender, peer, everybody, rng))))
+        yield Case(kind.__name__, Frame(sender.name, kind(_scene(model, sender, peer, everybody, rng))))
+
+
+def _scene(model: Model, sender: Nic, peer: Nic, everybody: list[Nic], rng: random.Random) -> Scene:
+    where = model, sender.vpc, sender.port.network
+    return Scene(sender, peer, everybody, rng, routed.gateways_of(*where), routed.ranges_of(*where))
 
 
 def arrivals(model: Model, seed: int) -> Iterator[Arrival]:
     """Frames to every placed port that come through the tunnel to any host with any VNI: most should not be there."""
     rng = random.Random(seed)
     vnis = [int(n.vni or 0) for vpc in model.vpcs.values() for n in vpc.networks.values()]
+    vnis += [int(router.vni or 0) for vpc in model.vpcs.values() for router in vpc.routers.values()]
     vnis += [*(vni + 1 for vni in vnis), 0, 0xFFFFFF]
     nics = _everybody(model)
     for nic in nics:
         own = int(model.vpcs[nic.vpc].networks[nic.port.network].vni or 0)
         for host in model.hosts:
             source = next(model.hosts[other].vtep for other in model.hosts if other != host)
-            scene = Scene(rng.choice(nics), nic, nics, rng)
+            scene = _scene(model, rng.choice(nics), nic, nics, rng)
             frames = [honest(scene), wrong_address_for_the_mac(scene), to_a_group(scene)]
             target = scene.theirs(6)
             lla = p.option(1, scene.sender.mac)
             for asked in (target, scene.any_ip(6)):
                 group = p.solicited_node(asked)[1]
                 frames.append(scene.frame(p.IPV6, p.solicitation(scene.own(6), group, asked, lla)))
+            if model.vpcs[nic.vpc].routers:
+                frames += routed.arriving(_scene(model, nic, nic, nics, rng), rng)
             for data in frames:
                 for vni in (own, rng.choice(vnis)):
                     yield Arrival(host, source, model.hosts[host].vtep, vni, data)

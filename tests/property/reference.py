@@ -27,12 +27,12 @@ class Case:
 
 def compare(case: Case, expected: Delivery, seen: Seen) -> str | None:
     """``None`` if the frame went exactly where it must, else what differs, in one line."""
-    copy = case.frame.data
+    copy = expected.routed or case.frame.data
     if expected.redirected is not None:
         copy = mac_bytes(expected.redirected) + copy[6:]
     lossy = not expected.certain
     problems = _wire_problems(copy, expected.wires, seen, lossy)
-    if expected.answer is not None:
+    if expected.answer is not None and expected.answer.by == "switch":
         problems += _answer_problems(case, expected.answer, seen)
     else:
         problems += _delivery_problems(copy, expected.copies, seen, lossy)
@@ -64,7 +64,8 @@ def _answer_problems(case: Case, answer: Answer, seen: Seen) -> list[str]:
     if got != [case.frame.sender]:
         return [f"delivered to {got} instead of one answer to the sender"]
     data = seen.delivered[0][1]
-    problem = (_arp_problem if answer.protocol == "arp" else _nd_problem)(answer, case.frame, data)
+    judges = {"arp": _arp_problem, "nd": _nd_problem, "echo": _echo_problem}
+    problem = judges[answer.protocol](answer, case.frame, data)
     if data[-TRAILER:] != case.frame.data[-TRAILER:]:
         problem = "written behind the end of the packet"
     return [f"{problem}: {data.hex()}"] if problem else []
@@ -104,6 +105,47 @@ def _nd_problem(answer: Answer, request: Frame, data: bytes) -> str | None:
     return "its checksum is wrong" if checksum(pseudo + message) else None
 
 
+def _echo_problem(answer: Answer, request: Frame, data: bytes) -> str | None:
+    """Hold an echo reply to RFC 792 or RFC 4443, and to a TTL of 64; all of it, for nothing else may change."""
+    if (data[:6].hex(":"), data[6:12].hex(":")) != (answer.to_mac, answer.mac):
+        return f"the reply is not from {answer.mac} to {answer.to_mac}"
+    asked, size = request.data, len(request.data) - TRAILER
+    version, ttl_at, ends = (4, 22, 26) if asked[12:14] == b"\x08\x00" else (6, 21, 22)
+    length = 4 if version == 4 else 16
+    wanted = bytearray(asked[:size])
+    wanted[:12] = data[:12]
+    wanted[ends : ends + 2 * length] = asked[ends + length : ends + 2 * length] + asked[ends : ends + length]
+    wanted[ttl_at] = 64
+    at = asked.rindex(b"\0\1\0\1ping", 0, size) - 4
+    wanted[at] = 0 if version == 4 else 129
+    wanted[at + 2 : at + 4] = bytes(2)
+    pseudo = b"" if version == 4 else bytes(wanted[22:54]) + (size - at).to_bytes(4, "big") + b"\0\0\0\x3a"
+    wanted[at + 2 : at + 4] = checksum(pseudo + bytes(wanted[at:])).to_bytes(2, "big")
+    if version == 4:
+        wanted[24:26] = bytes(2)
+        wanted[24:26] = checksum(bytes(wanted[14 : 14 + (wanted[14] & 15) * 4])).to_bytes(2, "big")
+    return None if data[:size] == wanted else f"no echo reply, which is {wanted.hex()}"
+
+
+Known = dict[object, list[int]]
+"""Which of its choices a route may have taken for a pair of addresses, as far as has been seen."""
+
+
+def settle(expectation: Expectation, case: Case, fate: Delivery, seen: Seen, known: Known) -> Delivery:
+    """The one of several next hops that was taken, which has to be the one that it was before, if it was seen then."""
+    packet = read(case.frame.data)
+    if not fate.choices or packet is None:
+        return fate
+    key = case.frame.sender.split("/")[0], fate.route, frozenset((packet.src, packet.dst))
+    open_to = known.get(key, list(range(len(fate.choices))))
+    ifs = [expectation.chosen(case.frame, fate, choice, remember=False) for choice in fate.choices]
+    fitting = [at for at in open_to if compare(case, ifs[at], seen) is None]
+    if not fitting:
+        return ifs[open_to[0]]
+    known[key] = fitting
+    return expectation.chosen(case.frame, fate, fate.choices[fitting[0]])
+
+
 def run(cloud: Cloud, model: Model, cases: Sequence[Case]) -> list[str]:
     """Send every case through the cloud that ``model`` is installed in; returns what differs, a line each.
 
@@ -112,10 +154,13 @@ def run(cloud: Cloud, model: Model, cases: Sequence[Case]) -> list[str]:
     expectation = Expectation(model, nd_responder=cloud.nd_responder, endpoints=endpoints_of(model))
     cloud.forget_connections()
     found: list[str | None] = []
+    known: Known = {}
     for part in rounds(cases, lambda case: case.frame.data):
         marked = [Case(c.what, Frame(c.frame.sender, tokened(c.frame.data, i))) for i, c in enumerate(part)]
         seen = cloud.send([case.frame for case in marked])
-        found += [compare(case, expectation.delivered(case.frame), got) for case, got in zip(marked, seen, strict=True)]
+        for case, got in zip(marked, seen, strict=True):
+            fate = settle(expectation, case, expectation.delivered(case.frame), got, known)
+            found.append(compare(case, fate, got))
     return [problem for problem in found if problem is not None]
 
 

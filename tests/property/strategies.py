@@ -20,6 +20,7 @@ from ovsnet.model.types import (
     Subnet,
     Vpc,
 )
+from tests.property import routed
 from tests.property.harness import FAR_VTEPS, NICS_PER_HOST, VTEPS
 from tests.property.world import World
 
@@ -39,9 +40,9 @@ def port_id(vpc: str, port: str) -> str:
 
 
 @st.composite
-def networks(draw: st.DrawFn, vni: int) -> Network:
-    """One or two subnets, from a pool that every network of every VPC shares."""
-    cidrs = draw(st.lists(st.sampled_from(CIDRS), min_size=1, max_size=3, unique=True))
+def networks(draw: st.DrawFn, vni: int, pool: tuple[str, ...] = CIDRS) -> Network:
+    """One to three subnets, from a pool that networks of every VPC share."""
+    cidrs = draw(st.lists(st.sampled_from(pool), min_size=1, max_size=3, unique=True))
     return Network(vni=vni, subnets=tuple(Subnet(cidr=cidr) for cidr in cidrs))
 
 
@@ -155,14 +156,23 @@ def addresses(draw: st.DrawFn, network: str, segment: Network, used: Used) -> tu
 
 @st.composite
 def vpcs(
-    draw: st.DrawFn, name: str, hosts: tuple[str, ...], first_vni: int, at_most: int, far: str, filtered: bool
+    draw: st.DrawFn,
+    name: str,
+    hosts: tuple[str, ...],
+    first_vni: int,
+    at_most: int,
+    far: str,
+    filtered: bool,
+    routers: bool,
 ) -> tuple[Vpc, Neighbours]:
     """One VPC of one or two networks; MACs and addresses are unique in a network and repeat everywhere else.
 
-    Now and then a port moves, and a neighbour is behind the VTEP ``far``. ``filtered``: with security groups.
+    Now and then a port moves, and a neighbour is behind the VTEP ``far``. ``filtered``: with security groups;
+    ``routers``: perhaps with routers.
     """
     names = NETWORK_NAMES[: draw(st.integers(1, 2))]
-    segments = {network: draw(networks(first_vni + i * 0x010101)) for i, network in enumerate(names)}
+    pools = routed.CIDRS if routers else (CIDRS, CIDRS)
+    segments = {network: draw(networks(first_vni + i * 0x010101, pools[i])) for i, network in enumerate(names)}
     used: Used = set()
     groups, ranges = draw(security_groups())
     if not filtered:
@@ -194,15 +204,17 @@ def vpcs(
         neighbours[f"e{i}"] = RemoteEndpoint(
             network=network, mac=mac, ips=ips, vtep=far, groups=(draw(memberships(groups)) or ()) if filtered else ()
         )
-    vpc = Vpc(tenant=name, networks=segments, ports=ports, security_groups=groups, address_groups=ranges)
+    made = draw(routed.routers(segments, ports, neighbours, first_vni)) if routers else {}
+    vpc = Vpc(tenant=name, networks=segments, routers=made, ports=ports, security_groups=groups, address_groups=ranges)
     return vpc, neighbours
 
 
 @st.composite
-def models(draw: st.DrawFn, filtered: bool = True) -> World:
+def models(draw: st.DrawFn, filtered: bool = True, routers: bool = False) -> World:
     """A complete, valid model on two or three of the harness's hosts, with an IPv4 or an IPv6 underlay.
 
     Ports move now and then, and perhaps there are neighbours elsewhere. Unless ``filtered``, groups let all pass.
+    With ``routers`` VPCs perhaps have some.
     """
     hosts = HOST_NAMES[: draw(st.integers(2, 3))]
     family = draw(st.integers(0, 1))
@@ -210,7 +222,9 @@ def models(draw: st.DrawFn, filtered: bool = True) -> World:
     at_most = min(6, NICS_PER_HOST * 2 // (len(names) + 1))
     vnis = draw(st.sampled_from(((1, 2, 3), (5001, 5002, 5003), (0xF00000, 0xF10000, 0xF20000))))
     far = FAR_VTEPS[family]
-    clouds = {name: draw(vpcs(name, hosts, vnis[i] + i * 7, at_most, far, filtered)) for i, name in enumerate(names)}
+    clouds = {
+        name: draw(vpcs(name, hosts, vnis[i] + i * 7, at_most, far, filtered, routers)) for i, name in enumerate(names)
+    }
     return World(
         name="random",
         hosts={host: Host(vtep=VTEPS[host][family]) for host in hosts},
