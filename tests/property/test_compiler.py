@@ -16,7 +16,6 @@ from ovsnet.facts import Facts
 from ovsnet.model import Model, Port, VpcState
 from ovsnet.numbers import Numbers
 from ovsnet.transport.changes import COLLECTIONS
-from tests.property.routers import with_routers
 from tests.property.strategies import HOST_NAMES, models
 from tests.property.world import endpoints_of, places, states_of
 
@@ -37,9 +36,7 @@ def facts(draw: st.DrawFn, model: Model) -> Facts:
 
 @st.composite
 def situations(draw: st.DrawFn, routed: bool = False) -> tuple[Model, Facts]:
-    model = draw(models())
-    if routed or draw(st.booleans()):
-        model = draw(with_routers(model))
+    model = draw(models(routers=routed or draw(st.booleans())))
     return model, draw(facts(model))
 
 

@@ -66,7 +66,7 @@ def test_the_package_imports_what_it_declares() -> None:
 
 def test_tests_and_benchmarks_import_what_is_declared_for_them() -> None:
     used = imported("tests", "benchmarks", "scripts", "examples")
-    extra = used - names(PROJECT["dependencies"]) - (names(EXTRAS["lab"]) - names(EXTRAS["dev"]))
+    extra = used - names(PROJECT["dependencies"]) - {"pyroute2"}  # the lab's, which is installed with the tests
     assert extra == names(EXTRAS["dev"]) - BY_NAME["dev"] - BY_NAME["postgres"] | extra & BY_NAME["postgres"]
 
 
