@@ -58,7 +58,7 @@ def routes(
     far: dict[str, RemoteEndpoint],
 ) -> tuple[Route, ...]:
     """A few ranges, each by one next hop or several, there or not, or into a black hole."""
-    holders = [*ports.values(), *far.values()]
+    holders: list[Port | RemoteEndpoint] = [*ports.values(), *far.values()]
     ips = [ip for one in holders if one.network in joins for ip in one.ips or ()]
     ips += [str(ip_network(subnet.cidr)[77]) for name in joins for subnet in networks[name].subnets]
     by_name = [NextHop(port=name) for name, port in ports.items() if port.network in joins]
@@ -121,7 +121,9 @@ def _through(s: Scene, packet: bytes, dst: str = GATEWAY_MAC) -> bytes:
 
 
 def through_to_peer(s: Scene) -> bytes:
-    dst = s.theirs(s.version())
+    """To somebody else's address, now and then to one's own."""
+    version = s.version()
+    dst = s.rng.choice((*[s.theirs(version)] * 5, s.own(version)))
     return _through(s, _packet(s, _source(s, dst), dst, s.rng.choice(TTLS)))
 
 

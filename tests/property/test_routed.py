@@ -123,10 +123,9 @@ def test_of_several_next_hops_one_is_kept() -> None:
     ("change", "right"), [({}, True), ({"ttl": 63}, False), ({"kind": 8}, False), ({"data": b"pong"}, False)]
 )
 def test_an_echo_reply_is_compared_octet_by_octet(change: dict[str, int | bytes], right: bool) -> None:
-    made: dict[str, int | bytes] = {"ttl": 64, "kind": 0, "data": b"ping"} | change
-    body = p.icmp(int(made["kind"]), 0, b"\0\1\0\1", bytes(made["data"]))
+    body = p.icmp(int(change.get("kind", 0)), 0, b"\0\1\0\1", bytes(change.get("data", b"ping")))
     case = sent(p.ipv4("10.0.0.10", "10.0.0.1", p.icmp(8, 0, b"\0\1\0\1", b"ping"), p.ICMP))
-    got = arrived("v/a", GATEWAY, A, p.ipv4("10.0.0.1", "10.0.0.10", body, p.ICMP, int(made["ttl"])))
+    got = arrived("v/a", GATEWAY, A, p.ipv4("10.0.0.1", "10.0.0.10", body, p.ICMP, int(change.get("ttl", 64))))
     assert (compare(case, Expectation(cloud_of_two_hops()).delivered(case.frame), got) is None) == right
 
 
