@@ -9,6 +9,7 @@ from typing import TypeVar
 from ovsnet.lab.expectation import Answer, Delivery, Expectation, Frame, Wire
 from ovsnet.lab.headers import parse
 from ovsnet.lab.segments import TCP, UDP, Segment, read
+from ovsnet.model.addresses import GATEWAY_MAC
 from ovsnet.model.types import Model
 from tests.property.harness import TRAILER, Arrival, Cloud, Seen, tokened
 from tests.property.packets import checksum, mac_bytes
@@ -99,8 +100,9 @@ def _nd_problem(answer: Answer, request: Frame, data: bytes) -> str | None:
         return f"its link-layer option is not {answer.mac}"
     length = int.from_bytes(data[18:20], "big")
     message = data[54 : 54 + length]
-    if data[21] != 255 or message[4:8] != b"\x60\0\0\0":
-        return "its hop limit is not 255 or its flags are not solicited and override"
+    flags = 0xE0 if answer.mac == GATEWAY_MAC else 0x60
+    if data[21] != 255 or message[4:8] != bytes((flags, 0, 0, 0)):
+        return "its hop limit is not 255, or its flags are not solicited and override, with router for a gateway's"
     pseudo = data[22:54] + len(message).to_bytes(4, "big") + b"\0\0\0\x3a"
     return "its checksum is wrong" if checksum(pseudo + message) else None
 

@@ -45,6 +45,14 @@ def test_the_switch_does_what_the_model_means(
     check(cloud, install, model, seed, nd_responder)
 
 
+@PINNED
+@given(model=models(filtered=False, routers=True), seed=st.integers(0, 2**32), nd_responder=st.booleans())
+def test_the_switch_routes_as_the_model_means(
+    cloud: Cloud, install: Installer, model: Model, seed: int, nd_responder: bool
+) -> None:
+    check(cloud, install, model, seed, nd_responder)
+
+
 @pytest.mark.parametrize("nd_responder", [True, False], ids=["nd-answered", "nd-forwarded"])
 def test_a_port_without_addresses_has_its_mac(cloud: Cloud, install: Installer, nd_responder: bool) -> None:
     network = Network(vni=0x1388, subnets=(Subnet(cidr="10.0.0.0/24"), Subnet(cidr="2001:db8:1::/64")))
@@ -80,6 +88,21 @@ def test_the_switch_filters_as_the_model_means(cloud: Cloud, install: Installer,
     check_filtering(cloud, install, model, seed)
 
 
+@PINNED
+@given(model=models(routers=True), seed=st.integers(0, 2**32))
+def test_the_switch_filters_what_is_routed(cloud: Cloud, install: Installer, model: Model, seed: int) -> None:
+    check_filtering(cloud, install, model, seed)
+
+
+@pytest.mark.slow
+@MANY
+@given(model=models(routers=True), seed=st.integers(0, 2**32))
+def test_the_switch_filters_what_is_routed_in_many_models(
+    cloud: Cloud, install: Installer, model: Model, seed: int
+) -> None:
+    check_filtering(cloud, install, model, seed)
+
+
 @pytest.mark.slow
 @MANY
 @given(model=models(), seed=st.integers(0, 2**32))
@@ -91,6 +114,15 @@ def test_the_switch_filters_as_many_models_mean(cloud: Cloud, install: Installer
 @MANY
 @given(model=models(filtered=False), seed=st.integers(0, 2**32), nd_responder=st.booleans())
 def test_the_switch_does_what_many_models_mean(
+    cloud: Cloud, install: Installer, model: Model, seed: int, nd_responder: bool
+) -> None:
+    check(cloud, install, model, seed, nd_responder)
+
+
+@pytest.mark.slow
+@MANY
+@given(model=models(filtered=False, routers=True), seed=st.integers(0, 2**32), nd_responder=st.booleans())
+def test_the_switch_routes_as_many_models_mean(
     cloud: Cloud, install: Installer, model: Model, seed: int, nd_responder: bool
 ) -> None:
     check(cloud, install, model, seed, nd_responder)
