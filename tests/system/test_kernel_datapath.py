@@ -116,7 +116,26 @@ def test_the_demo_lab_is_as_declared_on_the_kernel_datapath() -> None:
     )
     assert all(there & {one["src"], one["dst"]} for one in broken["differs"]), broken["differs"]
     assert b"hit:0 " not in result.files["datapath"]
+    assert json.loads(result.files["routed.json"])["ok"], result.output
+    check_what_routers_say(json.loads(result.files["told.json"]))
     assert result.files["left"] == b""
+
+
+def check_what_routers_say(told: dict[str, str]) -> None:
+    """What ping printed of each of ``demo_lab.QUESTIONS``."""
+    for name in ("gateway", "gateway-v6", "far-gateway", "behind"):
+        assert "2 received" in told[name], told[name]
+    words = {
+        "nobody": "From 192.168.1.1 icmp_seq=1 Destination Host Unreachable",
+        "nobody-v6": "From 2001:db8:1::1 icmp_seq=1 Destination unreachable: Address unreachable",
+        "no-route": "From 192.168.1.1 icmp_seq=1 Destination Net Unreachable",
+        "expired": "From 192.168.1.1 icmp_seq=1 Time to live exceeded",
+        "expired-v6": "From 2001:db8:1::1 icmp_seq=1 Time exceeded: Hop limit",
+    }
+    for name, line in words.items():
+        assert line in told[name], told[name]
+    assert "0 received" in told["black-hole"], told
+    assert "From" not in told["black-hole"], told
 
 
 SCENARIOS = (

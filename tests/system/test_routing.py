@@ -108,13 +108,10 @@ def test_everything_goes_as_declared_and_what_is_not_routed_stays_apart(lab: Lab
     assert not [entry for entry in result.entries if "isle" in entry.pair.dst and entry.pair.allowed]
 
 
-@pytest.mark.parametrize("target", ["db1", "db2"])
-@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize(("target", "family"), [("db1", 4), ("db2", 4), ("db1", 6)])
 def test_the_receiver_sees_one_hop_and_the_gateways_mac(lab: Lab, target: str, family: int) -> None:
     address = lab.port(f"shop/{target}").addresses[0 if family == 4 else 1].split("/")[0]
     match = ["icmp[0] == 8"] if family == 4 else ["icmp6 and ip6[40] == 128"]
-    if family == 6 and target == "db2":
-        pytest.skip("its group lets no ICMPv6 in")
     with netns.inside(lab.port(f"shop/{target}").netns):
         listening = subprocess.Popen(
             ["tcpdump", "-i", "eth0", "-Q", "in", "-c", "1", "-n", "-e", "-v", *match],
