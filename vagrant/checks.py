@@ -133,7 +133,7 @@ def _captured(lab: Machines, host: str, command: str, expression: str) -> str:
         file=$(mktemp)
         tcpdump --immediate-mode -U -n -i {_DEVICE} -w "$file" '{expression}' 2>"$file.said" &
         until grep -q 'listening on' "$file.said"; do sleep 0.2; done
-        {command} >/dev/null 2>&1
+        ({command}) >/dev/null 2>&1
         sleep 2
         kill $!
         wait
@@ -153,7 +153,7 @@ def other_encapsulation(lab: Machines) -> str:
 
 
 def filtered(lab: Machines) -> str:
-    """What a security group lets in is tracked by the kernel in the port's own zone; what it does not let in is dropped."""
+    """What a group lets in is tracked by the kernel in the port's own zone; what it does not let in is dropped."""
     client, server = lab.workload("red/web1"), lab.workload("red/web2")
     to = addresses(server)[0]
     listener = (

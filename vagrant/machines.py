@@ -116,13 +116,13 @@ class Machines:
         for host in self.hosts:
             (status,) = json.loads(answers[host][1]).values()
             wanted = {one.name for one in self.workloads if one.host == host}
-            there = {one["id"] for one in status["ports"] if one["enforced"] and one["up"]}
+            there = {one["port"] for one in status["ports"] if one["enforced"] and one["up"]}
             missing += [f"{host}: {name} {_reason(status, name)}" for name in sorted(wanted - there)]
         return missing
 
 
 def _reason(status: dict[str, Any], name: str) -> str:
-    return next((str(one["reason"]) for one in status["ports"] if one["id"] == name), "was not told of")
+    return next((str(one["reason"]) for one in status["ports"] if one["port"] == name), "was not told of")
 
 
 def namespace(workload: WorkloadSpec) -> str:

@@ -2,7 +2,7 @@
 # Makes a Debian 12 a machine of the lab: provision.sh [STEP...], by default all steps of the machine's role, in order.
 #
 #   packages     Debian packages that are missing (the home-made box lacks none)
-#   ovsnet       the wheel and what it depends on, into /opt/ovsnet, and its systemd units
+#   ovsnet       the package and what it depends on, into /opt/ovsnet, and its systemd units
 #   switch       Open vSwitch, on the kernel's datapath                              hypervisors
 #   agent        its certificates and options; started, or started again             hypervisors
 #   workloads    a unit for each port of this host                                   hypervisors
@@ -49,20 +49,16 @@ step_packages() {
 
 step_ovsnet() {
     local state unit
-    state=$(cd "$site/wheels" && sha256sum -- *.whl | sha256sum)
-    if [[ $(cat /opt/ovsnet/.wheels 2>/dev/null) == "$state" ]]; then return; fi
-    [[ -x /opt/ovsnet/bin/python ]] || python3 -m venv /opt/ovsnet
-    /opt/ovsnet/bin/python -m pip install --quiet --disable-pip-version-check --no-index \
-        --find-links "$site/wheels" "ovsnet[bus]"
-    # The version of a working tree stays while its contents change.
-    /opt/ovsnet/bin/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps --force-reinstall \
-        "$site"/wheels/ovsnet-*.whl
+    state=$(sha256sum <"$site/ovsnet.tar.gz")
+    if [[ $(cat /opt/ovsnet/.unpacked 2>/dev/null) == "$state" ]]; then return; fi
+    rm -rf /opt/ovsnet
+    tar -C / -xzf "$site/ovsnet.tar.gz"
     for unit in /opt/ovsnet/lib/systemd/system/*.service; do
         install -m 644 "$unit" /etc/systemd/system/
     done
     ln -sf /opt/ovsnet/bin/ovsnet /usr/local/bin/ovsnet
     systemctl daemon-reload
-    echo "$state" >/opt/ovsnet/.wheels
+    echo "$state" >/opt/ovsnet/.unpacked
 }
 
 step_switch() {

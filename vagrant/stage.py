@@ -1,9 +1,9 @@
-"""Writes what the machines are given into ``build/vagrant``: model, workloads, certificates, and ovsnet as a wheel.
+"""Writes what the machines are given into ``build/vagrant``: model, workloads, certificates, and the package.
 
     python -m vagrant.stage
 
-``OVSNET_HYPERVISORS`` is their number, 3 by default. Machines then need no network: the wheels that ovsnet depends on
-are there too, built for the Python that runs this, which has to be Debian 12's version.
+``OVSNET_HYPERVISORS`` is their number, 3 by default. Machines then need no network: what the wheel depends on is there
+too, for the Python that runs this, which has to be Debian 12's version.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,6 +44,9 @@ OPEN, SHUT = 80, 81
 ALONE = "only"
 """The port that blue has and red has not."""
 _SOURCES = ("ovsnet", "packaging", "examples", "pyproject.toml", "setup.py", "README.md", "LICENSE")
+PREFIX = "/opt/ovsnet"
+"""Where the package is in a machine: its systemd units look there first."""
+_PIP = ("--quiet", "--disable-pip-version-check")
 _VALID = timedelta(days=365)
 
 
@@ -142,30 +146,60 @@ def write_keys(hosts: list[str]) -> None:
     shutil.copytree(pki / "servers" / "nats", KEYS / CONTROLLER / "nats")
 
 
-def write_wheels() -> None:
-    """A wheel of the tree, and those that it depends on, into the site. Raises UserError when they cannot be had."""
+def write_package() -> None:
+    """A wheel of the tree, installed with what it depends on as in /opt/ovsnet, in an archive that a machine unpacks.
+
+    An emulated processor needs ten minutes for what pip does. Raises UserError when something cannot be had.
+    """
     if sys.version_info[:2] != (3, 11):
         raise UserError(f"{sys.executable} is not Python 3.11, which the machines have. Run this with Debian 12's.")
-    wheels = SITE / "wheels"
     with tempfile.TemporaryDirectory() as name:
-        copy = Path(name)  # a build leaves traces where it builds
+        work = Path(name)
+        copy, made = work / "tree", work / "opt" / "ovsnet"
+        copy.mkdir()  # a build leaves traces where it builds
         for source in _SOURCES:
-            made = TREE / source
-            if made.is_dir():
-                shutil.copytree(made, copy / source, ignore=shutil.ignore_patterns("__pycache__"))
+            if (TREE / source).is_dir():
+                shutil.copytree(TREE / source, copy / source, ignore=shutil.ignore_patterns("__pycache__"))
             else:
-                shutil.copy2(made, copy)
-        _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels), str(copy))
-    (own,) = wheels.glob("ovsnet-*.whl")
+                shutil.copy2(TREE / source, copy)
+        _python("-m", "pip", *_PIP, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", name, str(copy))
+        (wheel,) = work.glob("ovsnet-*.whl")
+        _python("-m", "venv", "--without-pip", "--copies", str(made))
+        _install(made, f"{wheel}[bus]")
+        _as_if_made_in(made, PREFIX)
+        with tarfile.open(SITE / "ovsnet.tar.gz", "w:gz", compresslevel=1) as archive:
+            archive.add(made, PREFIX.lstrip("/"), filter=_of_root)
+
+
+def _install(prefix: Path, requirement: str) -> None:
+    pip = ["-m", "pip", "--python", str(prefix / "bin" / "python"), *_PIP]
     constraints = str(TREE / "scripts" / "constraints.txt")
-    _pip("wheel", "--wheel-dir", str(wheels), "--constraint", constraints, f"{own}[bus]")
+    _python(*pip, "install", "--no-compile", "--constraint", constraints, requirement)
 
 
-def _pip(*words: str) -> None:
-    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *words]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, cwd=BUILT)
+def _as_if_made_in(made: Path, prefix: str) -> None:
+    """Let programs and compiled modules of a virtual environment say that they are in ``prefix``."""
+    for program in (made / "bin").iterdir():
+        if program.is_file() and not program.is_symlink() and (text := program.read_bytes()).startswith(b"#!"):
+            program.write_bytes(text.replace(str(made).encode(), prefix.encode()))
+    _python("-m", "compileall", "-q", "-j", "0", "-s", str(made), "-p", prefix, str(made / "lib"))
+    for name in ("python", "python3", "python3.11"):
+        (made / "bin" / name).unlink(missing_ok=True)
+        (made / "bin" / name).symlink_to("/usr/bin/python3.11")
+
+
+def _of_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = "root"
+    return entry
+
+
+def _python(*words: str) -> None:
+    done = subprocess.run(
+        [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, cwd=BUILT
+    )
     if done.returncode:
-        raise UserError(f"pip {words[0]} failed: {done.stdout.strip()[-2000:]}\nSee that pip reaches a registry.")
+        raise UserError(f"python {' '.join(words)} failed: {done.stdout.strip()[-2000:]}")
 
 
 def main() -> int:
@@ -174,7 +208,7 @@ def main() -> int:
         hosts = hypervisors()
         write_site(hosts)
         write_keys(hosts)
-        write_wheels()
+        write_package()
     except UserError as error:
         print(error, file=sys.stderr)
         return EXIT_MISTAKE
