@@ -5,7 +5,7 @@ RUN = PYTHONPATH=. $(PYTHON) -m
 .PHONY: help tools check format bench docs site vagrant-site vagrant-lab
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\): ## /\1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile
 
 tools:
 	@$(PYTHON) -c 'import mypy, pytest, ruff' 2>/dev/null || \
