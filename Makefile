@@ -2,10 +2,10 @@
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 RUN = PYTHONPATH=. $(PYTHON) -m
 
-.PHONY: help tools check format bench docs site
+.PHONY: help tools check format bench docs site vagrant-site vagrant-lab
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\): ## /\1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile
 
 tools:
 	@$(PYTHON) -c 'import mypy, pytest, ruff' 2>/dev/null || \
@@ -31,3 +31,9 @@ site: ## docs/ as a site in build/site; any warning is an error
 
 bench: ## a table and JSON; needs root for the parts that use network namespaces
 	$(RUN) benchmarks
+
+vagrant-site: ## what the machines of vagrant/ are given, into build/vagrant
+	$(RUN) vagrant.stage
+
+vagrant-lab: ## one controller and three hypervisors as virtual machines: up, all checks, gone; needs root, takes minutes
+	vagrant/lab
