@@ -16,7 +16,7 @@ from tests.tree import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-OWN = {"ovsnet", "tests", "benchmarks", "examples", "scripts"}
+OWN = {"vagrant", "ovsnet", "tests", "benchmarks", "examples", "scripts"}
 BY_NAME = {
     "postgres": {"psycopg"},
     "dev": {"build", "mkdocs", "mypy", "pytest-timeout", "pyroute2", "ruff", "setuptools", "types-pyyaml"},
