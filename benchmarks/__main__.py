@@ -23,7 +23,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import change, controller, filters, install, lab
+from benchmarks import change, controller, filters, install, lab, routers
 from benchmarks.common import Measure
 from benchmarks.datapath import run as datapath
 from benchmarks.dissemination import beside_bgp
@@ -73,6 +73,8 @@ def _measures(asked: argparse.Namespace, only: Collection[str], say: Callable[[s
         measures += install.run([int(size) for size in asked.sizes.split(",")], asked.rounds, say)
     if "change" in only:
         measures += change.run([int(size) for size in asked.endpoints.split(",")], asked.changes, say)
+    if "routers" in only:
+        measures += routers.run([int(size) for size in asked.members.split(",")], asked.changes, say)
     if "filters" in only:
         measures += filters.run([int(size) for size in asked.members.split(",")], asked.changes, say)
     if "datapath" in only:
@@ -91,7 +93,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="10000,100000", help="numbers of flows to install")
     parser.add_argument("--endpoints", default="1000,10000", help="sizes of the VPC in which one port changes")
-    parser.add_argument("--members", default="10000", help="sizes of the security group (filters)")
+    parser.add_argument(
+        "--members", default="10000", help="sizes of the security group (filters), ports behind the router (routers)"
+    )
     parser.add_argument("--ports", default="1000,10000,100000", help="sizes of the VPC that a controller holds")
     parser.add_argument(
         "--rounds", type=int, default=5, help="installs of each size and way, turns of each way (datapath)"
@@ -107,7 +111,8 @@ def main() -> int:
     parser.add_argument(
         "--only",
         default="install,change,filters,controller",
-        help="which measures: install, change, filters, datapath, controller, dissemination, lab, evpn, nats, direct",
+        help="which measures: install, change, filters, routers, datapath, controller, dissemination, lab, evpn, nats, "
+        "direct",
     )
     asked = parser.parse_args()
     about = machine()

@@ -56,7 +56,7 @@ def run(
                 summary(f"{about}cold start, CPU of the agent's processes", "s", [one.cpu for one in cold]),
                 summary(f"{about}cold start, CPU of ovs-vswitchd", "s", [one.vswitchd_cpu for one in cold]),
             ]
-            changing = _Changing(host)
+            changing = Changing(host)
             named = f"p{size}"
             member = [{"ports": {named: _member(cloud_port(size, "h1"))}}, {"ports": {named: None}}]
             rule = [{"security_groups": {GROUP: group(RULES + more)}} for more in (1, 0)]
@@ -77,7 +77,7 @@ def flows_by_table(host: AgentHost) -> Counter[str]:
     return Counter(_TABLE_NAMES[number or "0"] for number in numbers)
 
 
-class _Changing:
+class Changing:
     """Changes of the VPC, each from the call of the agent's API until the switch has it."""
 
     def __init__(self, host: AgentHost) -> None:
