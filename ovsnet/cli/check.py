@@ -35,12 +35,9 @@ def check_command(model: ModelFiles, site: SiteFile = None, as_json: AsJson = Fa
     if as_json:
         print_json({"ok": True, **summary})
         return
-    counted = [(summary[key], key) for key in ("hosts", "vpcs", "networks", "ports", "unplaced")]
-    counted += [
-        (count, key.replace("_", " "))
-        for key in ("routers", "security_groups", "address_groups")
-        if (count := summary[key])
-    ]
+    rarer = {"routers", "security_groups", "address_groups"}
+    keys = ("hosts", "vpcs", "networks", "routers", "ports", "unplaced", "security_groups", "address_groups")
+    counted = [(summary[key], key.replace("_", " ")) for key in keys if summary[key] or key not in rarer]
     counts = [f"{number} {key.removesuffix('s') if number == 1 else key}" for number, key in counted]
     write(f"{declared.name}: {', '.join(counts)}.\n")
     if summary["unassigned"]:

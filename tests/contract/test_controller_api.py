@@ -199,6 +199,58 @@ def test_a_model_s_groups_are_applied_and_go_with_it(client: ControllerClient) -
     client.apply({"version": 1, "name": "file"})
 
 
+DB = {"subnets": [{"cidr": "10.2.0.0/24"}]}
+R1 = {"networks": ["web", "db"], "routes": [{"to": "10.50.0.0/16", "via": {"port": "fw"}}]}
+
+
+def test_routers_are_objects_with_vnis_owners_history_and_users(client: ControllerClient) -> None:
+    client.put("shop", "networks", "db", DB)
+    client.put("shop", "ports", "fw", {"network": "web", "host": "h1"})
+    answer = client.put("shop", "routers", "r1", R1, owner="nova")
+    vni = answer["assigned"]["routers"]["shop/r1"]
+    assert vni not in {one["vni"] for one in client.vpc("shop")["networks"].values()}
+    assert not client.put("shop", "routers", "r1", R1, owner="nova")["changed"], "its VNI is kept"
+    assert client.get("shop", "routers", "r1") == {"vni": vni, **R1}
+    assert client.vpc("shop")["routers"] == {"r1": {"vni": vni, **R1}}
+    assert client.vpc("shop")["owners"] == {"routers/r1": "nova"}
+    assert client.vpcs()["shop"]["routers"] == 1
+    foreign = refused(lambda: client.put("shop", "routers", "r1", {"networks": []}))
+    assert (foreign.status, foreign.code) == (409, "foreign-owner")
+    before = revision(client)
+    used = refused(lambda: client.delete("shop", "ports", "fw"))
+    assert (used.status, used.code, used.problem["referrers"]) == (409, "in-use", ["routers.r1.routes[0]"])
+    used = refused(lambda: client.delete("shop", "networks", "db"))
+    assert (used.code, used.problem["referrers"]) == ("in-use", ["routers.r1"])
+    gateway = refused(lambda: client.put("shop", "ports", "x", {"network": "db", "ips": ["10.2.0.1"]}))
+    assert [one["code"] for one in gateway.problem["problems"]] == ["reserved-address"]
+    assert gateway.problem["problems"][0]["path"] == "vpcs.shop.ports.x.ips[0]"
+    twice = refused(lambda: client.put("shop", "routers", "r2", {"networks": ["db"]}))
+    assert [one["code"] for one in twice.problem["problems"]] == ["network-joined-twice"]
+    assert revision(client) == before
+    client.delete("shop", "routers", "r1", adopt=True)
+    assert [client.history("shop")[at]["changes"] for at in (0, 1)] == [{"routers": 1}, {"routers": 1}]
+    client.rollback("shop", before)
+    assert client.get("shop", "routers", "r1") == {"vni": vni, **R1}
+    assert client.vpc("shop")["owners"] == {"routers/r1": "nova"}
+
+
+def test_a_model_s_routers_are_applied_and_go_with_it(client: ControllerClient) -> None:
+    ports = {"fw": {"network": "web", "host": "h1"}}
+    vpc = {"networks": {"web": WEB, "db": DB}, "ports": ports, "routers": {"r1": R1}}
+    model = {"version": 1, "name": "file", "vpcs": {"lab": vpc}}
+    vni = client.apply(model)["assigned"]["routers"]["lab/r1"]
+    assert not client.apply(model)["changed"]
+    assert client.call("GET", "/v1/model")["vpcs"]["lab"]["routers"] == {"r1": {"vni": vni, **R1}}
+    alone = {"version": 1, "name": "file", "vpcs": {"lab": vpc | {"routers": {"r1": {"networks": ["web"]}}}}}
+    assert client.apply(alone, dry_run=True)["differences"] == [{"path": "vpcs.lab.routers.r1", "change": "change"}]
+    fewer = {"version": 1, "name": "file", "vpcs": {"lab": {"networks": {"web": WEB}}}}
+    paths = {one["path"]: one["change"] for one in client.apply(fewer, dry_run=True)["differences"]}
+    assert paths["vpcs.lab.routers.r1"] == "delete"
+    client.apply(fewer)
+    assert "routers" not in client.vpc("lab")
+    client.apply({"version": 1, "name": "file"})
+
+
 def test_a_batch_is_all_or_nothing(client: ControllerClient) -> None:
     bad = {"ports": {"a": {"network": "web"}, "b": {"network": "nowhere"}}}
     put = {"op": "put", "vpc": "other", "body": {"networks": {"net": WEB}}}

@@ -31,9 +31,12 @@ from ovsnet.model import check_state
 from ovsnet.model.types import (
     Host,
     Network,
+    NextHop,
     Port,
     Remote,
     RemoteEndpoint,
+    Route,
+    Router,
     Rule,
     SecurityGroup,
     Subnet,
@@ -46,13 +49,26 @@ from tests.controller_kit import change, same_truth
 NAMES = st.sampled_from(["a", "b", "c"])
 VPCS = st.sampled_from(["red", "blue"])
 HOSTS = st.sampled_from(["h1", "h2", "h3"])
-ADDRESSES = st.sampled_from(["10.1.0.5", "10.1.0.6", "10.1.0.2", "10.2.0.7"])
+ADDRESSES = st.sampled_from(["10.1.0.5", "10.1.0.6", "10.1.0.2", "10.1.0.1", "10.2.0.7"])
 WIDE = (Subnet(cidr="10.1.0.0/24"), Subnet(cidr="10.2.0.0/24"))
 NETWORKS = st.builds(
     Network,
     vni=st.sampled_from([None, None, 7, 8]),
     subnets=st.sampled_from([WIDE, WIDE, (Subnet(cidr="10.1.0.0/28"),), ()]),
     description=st.sampled_from(["", "x"]),
+)
+ROUTERS = st.builds(
+    Router,
+    vni=st.sampled_from([None, None, None, 7, 9]),
+    networks=st.sampled_from([("a",), ("a",), ("b",), ("c",), ("a", "b"), ()]),
+    routes=st.lists(
+        st.builds(
+            Route,
+            to=st.sampled_from(["10.50.0.0/16", "2001:DB8::/32", "10.1.0.0/26"]),
+            via=st.sampled_from([NextHop(port="a"), NextHop(port="b"), NextHop(ip="10.1.0.5")]),
+        ),
+        max_size=2,
+    ).map(tuple),
 )
 PORTS = st.builds(
     Port,
@@ -99,6 +115,8 @@ EDITS: st.SearchStrategy[Edit] = st.one_of(
     st.builds(DropVpc, st.just("blue")),
     st.builds(RaiseRevision, VPCS, st.integers(0, 9)),
     st.builds(PutObject, VPCS, st.just("networks"), NAMES, maybe(NETWORKS)),
+    st.builds(PutObject, VPCS, st.just("routers"), NAMES, maybe(ROUTERS)),
+    st.builds(PutObject, VPCS, st.just("routers"), NAMES, maybe(ROUTERS)),
     st.builds(PutObject, VPCS, st.just("ports"), NAMES, maybe(PORTS)),
     st.builds(PutObject, VPCS, st.just("ports"), NAMES, maybe(PORTS)),
     st.builds(PutObject, VPCS, st.just("endpoints"), NAMES, maybe(ENDPOINTS)),
@@ -129,6 +147,9 @@ START: tuple[Edit, ...] = (
     *(PutObject("red", "security_groups", name, SecurityGroup()) for name in ("a", "b")),
     PutObject("red", "address_groups", "b", ("10.0.0.0/8",)),
     *(PutObject("red", "ports", name, Port(network="a", host="h1")) for name in ("a", "b")),
+    PutObject(
+        "red", "routers", "a", Router(networks=("a",), routes=(Route(to="10.50.0.0/16", via=NextHop(port="a")),))
+    ),
 )
 """What every run begins with, so that most calls have something to change."""
 

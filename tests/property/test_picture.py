@@ -22,7 +22,7 @@ from ovsnet.agent.lookout import Lookout
 from ovsnet.agent.observe import LocalPorts
 from ovsnet.agent.picture import Named, Pending, Scene, Things, look
 from ovsnet.agent.reconcile import Status
-from ovsnet.model.types import Network, Port, Subnet, VpcState
+from ovsnet.model.types import Network, Port, Router, Subnet, VpcState
 from ovsnet.ovsdb import Conflict, Interface, SwitchState
 from ovsnet.transport.changes import Operation, Patch, Put, Withdraw
 from ovsnet.transport.view import HostView
@@ -171,6 +171,13 @@ class Incremental(RuleBasedStateMachine):
         if held is not None:
             wide = Network(vni=held.networks["n"].vni, subnets=(Subnet(cidr="10.0.0.0/8"),))
             self.patched(held, networks={"n": wide})
+
+    @rule(vpc=VPC, gone=st.booleans())
+    def another_router(self, vpc: str, gone: bool) -> None:
+        held = self.world.view.states.get(vpc)
+        if held is not None:
+            joins = Router(vni=9001 + VPCS.index(vpc), networks=("n",))
+            self.patched(held, routers={"r1": None if gone else joins})
 
     @rule(vpc=VPC, number=NUMBERS, interface=INTERFACES)
     def plug(self, vpc: str, number: int, interface: Interface | None) -> None:

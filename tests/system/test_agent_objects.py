@@ -88,8 +88,7 @@ def test_refusals_name_the_reason(host: AgentHost) -> None:
     error = refused(lambda: client.put_object("shop", "ports", "web2", nic(12) | {"colour": "red"}))
     assert (error.status, error.code) == (422, "wrong-structure")
     error = refused(lambda: client.put_object("shop", "routers", "r1", {"networks": ["n"]}))
-    assert (error.status, error.code) == (422, "reserved-not-enforced")
-    assert "not enforced by this version" in str(error)
+    assert error.problem["problems"][0]["code"] == "assignment-missing", "an agent assigns no VNI"
     assert refused(lambda: client.object("shop", "ports", "web9")).code == "unknown-port"
     assert refused(lambda: client.put_object("shop", "ports", "WEB", nic(12))).status == 400
     assert client.vpc("shop").revision == 2
@@ -130,6 +129,39 @@ def test_groups_are_objects_too(host: AgentHost) -> None:
     client.delete_object("shop", "security-groups", "web")
     client.delete_object("shop", "address-groups", "office", wait=20)
     assert client.vpc("shop").security_groups == {} == client.vpc("shop").address_groups
+
+
+def test_routers_are_objects_too(host: AgentHost) -> None:
+    client = host.client
+    client.put_object("shop", "networks", "n", NETWORK)
+    client.put_object("shop", "networks", "db", {"vni": 5002, "subnets": [{"cidr": "10.2.0.0/16"}]})
+    client.put_object("shop", "ports", "fw", nic(11))
+    routes = [{"to": "2001:DB8::/32", "via": {"port": "fw"}}, {"to": "10.66.0.0/16", "blackhole": True}]
+    told = {"vni": 9001, "networks": ["n", "db"], "routes": routes}
+    assert client.put_object("shop", "routers", "r1", told, wait=20)["vpcs"]["shop"]["enforced"] == 4
+    assert not client.put_object("shop", "routers", "r1", told)["changed"], "again is harmless"
+    kept = {**told, "routes": [{**routes[0], "to": "2001:db8::/32"}, routes[1]]}
+    assert client.objects("shop", "routers") == {"r1": kept}
+    assert client.object("shop", "routers", "r1") == kept
+    held = client.vpc("shop")
+    assert held.routers["r1"].vni == 9001
+    for kind, name, referrers in (("ports", "fw", "routers.r1.routes[0]"), ("networks", "db", "routers.r1")):
+        error = refused(lambda kind=kind, name=name: client.delete_object("shop", kind, name))
+        assert (error.status, error.code, error.problem["referrers"]) == (409, "in-use", [referrers])
+    error = refused(lambda: client.put_object("shop", "ports", "web2", nic(12) | {"ips": ["10.1.0.1"]}))
+    assert error.problem["problems"][0]["code"] == "reserved-address"
+    gone = {"previous": held.revision, "revision": held.revision + 1, "ports": {"fw": None}}
+    error = refused(lambda: client.patch("shop", gone, owner="api"))
+    assert error.problem["problems"][0]["path"] == "routers.r1.routes[0].via.port"
+    assert refused(lambda: client.object("shop", "routers", "r2")).code == "unknown-router"
+    assert client.vpc("shop") == held
+    host.end()
+    host.start("--audit-interval", "1")
+    assert client.vpc("shop") == held, "it is on disk"
+    client.delete_object("shop", "routers", "r1", wait=20)
+    client.delete_object("shop", "ports", "fw")
+    client.delete_object("shop", "networks", "db", wait=20)
+    assert client.vpc("shop").routers == {}
 
 
 def test_another_owners_vpc_is_refused_unless_adopted(host: AgentHost) -> None:

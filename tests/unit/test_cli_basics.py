@@ -43,6 +43,10 @@ def test_check_says_what_a_model_has(capsys: pytest.CaptureFixture[str], tmp_pat
     code, out, _ = run(capsys, "check", str(file))
     assert (code, out.splitlines()[1].split(": ")[1]) == (0, "vpcs.v.networks.n.vni, vpcs.v.ports.p.ips")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["open.yaml"]
+    file.write_text("version: 1\nvpcs: {v: {networks: {n: {vni: 1}}, routers: {r: {networks: [n]}, s: {vni: 2}}}}\n")
+    code, out, _ = run(capsys, "check", str(file))
+    assert (code, out.splitlines()[0]) == (0, "open: 0 hosts, 1 vpc, 1 network, 2 routers, 0 ports, 0 unplaced.")
+    assert out.splitlines()[1].split(": ")[1] == "vpcs.v.routers.r.vni"
 
 
 def test_check_reports_problems_with_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
