@@ -155,6 +155,20 @@ def addresses(draw: st.DrawFn, network: str, segment: Network, used: Used) -> tu
 
 
 @st.composite
+def elsewhere(
+    draw: st.DrawFn, segments: dict[str, Network], used: Used, far: str, groups: dict[str, SecurityGroup] | None
+) -> Neighbours:
+    """Up to two neighbours behind the VTEP ``far``; with ``groups`` perhaps members of some."""
+    neighbours: Neighbours = {}
+    for i in range(draw(st.integers(0, 2))):
+        network = draw(st.sampled_from(tuple(segments)))
+        mac, ips = draw(addresses(network, segments[network], used))
+        member = (draw(memberships(groups)) or ()) if groups is not None else ()
+        neighbours[f"e{i}"] = RemoteEndpoint(network=network, mac=mac, ips=ips, vtep=far, groups=member)
+    return neighbours
+
+
+@st.composite
 def vpcs(
     draw: st.DrawFn,
     name: str,
@@ -197,13 +211,7 @@ def vpcs(
             security_groups=member if secure else None,
             id=port_id(name, port),
         )
-    neighbours: Neighbours = {}
-    for i in range(draw(st.integers(0, 2))):
-        network = draw(st.sampled_from(names))
-        mac, ips = draw(addresses(network, segments[network], used))
-        neighbours[f"e{i}"] = RemoteEndpoint(
-            network=network, mac=mac, ips=ips, vtep=far, groups=(draw(memberships(groups)) or ()) if filtered else ()
-        )
+    neighbours = draw(elsewhere(segments, used, far, groups if filtered else None))
     made = draw(routed.routers(segments, ports, neighbours, first_vni)) if routers else {}
     vpc = Vpc(tenant=name, networks=segments, routers=made, ports=ports, security_groups=groups, address_groups=ranges)
     return vpc, neighbours

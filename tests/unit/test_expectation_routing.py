@@ -181,6 +181,15 @@ def test_drops_and_what_is_said_of_them(packet: bytes, reason: Reason, error: Er
     assert (found.reason, found.error, found.copies, found.wires, found.answer) == (reason, error, [], (), None)
 
 
+def test_errors_come_from_the_gateway_of_the_senders_subnet() -> None:
+    changed = model()
+    subnets = (Subnet(cidr="172.16.0.0/24"), *changed.vpcs["shop"].networks["web"].subnets)
+    changed.vpcs["shop"].networks["web"] = Network(vni=7, subnets=subnets)
+    for src, source in (("192.168.1.11", "192.168.1.1"), ("10.50.0.1", "172.16.0.1")):
+        error = Expectation(changed).delivered(to_gateway(udp("198.51.100.1", src))).error
+        assert error == told(Kind.NO_ROUTE, source, src)
+
+
 @pytest.mark.parametrize(
     ("packet", "why"),
     [
