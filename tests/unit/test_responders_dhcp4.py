@@ -132,7 +132,9 @@ def test_who_asks_for_nothing_is_told_all() -> None:
 
 def test_mask_comes_before_router_whatever_was_asked() -> None:
     for asked in ([3, 6, 1, 1, 3], [3, 1], [6, 3, 12, 1]):
-        keys = list(said(request("discover", ("param_req_list", asked))))
+        options = answered(request("discover", ("param_req_list", asked)))[DHCP].options
+        keys = [one[0] for one in options if isinstance(one, tuple)]
+        assert len(keys) == len(set(keys))
         assert keys.index("subnet_mask") == keys.index("router") - 1
 
 
@@ -169,6 +171,18 @@ def test_what_has_no_room_is_left_out_whole(room: int | None, longest: int) -> N
     assert "subnet_mask" in said(frame, WORDY)
     assert 119 not in said(frame, WORDY)
     assert len(answered(frame, WORDY)[IP]) <= longest
+
+
+def test_what_just_fits_is_said() -> None:
+    lease = replace(LEASE, search=WORDY.search[:8])
+
+    def ask(room: int) -> Any:
+        return answered(request("discover", ("max_dhcp_size", room), ("param_req_list", [119])), lease)
+
+    size = len(ask(1500)[IP])
+    assert size > 576
+    assert len(ask(size)[IP]) == size
+    assert len(ask(size - 1)[IP]) == 28 + 300
 
 
 def test_a_long_option_is_sent_in_parts_when_there_is_room() -> None:
