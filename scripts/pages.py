@@ -28,7 +28,8 @@ _VARIES = (
     (r"time \d+ms", "time ...ms"),
     (r"= [\d.]+/[\d.]+/[\d.]+/[\d.]+ ms", "= .../.../.../... ms"),
     (r"\([\d.]+ s\)", "(... s)"),
-    (r"(in_port=|output:|out=|id=)\d+", r"\1..."),
+    (r"\b20\d\d-\d\d-\d\d\b", "...-...-..."),
+    (r"((?<![\w-])(?:in_port=|output:|out=|id=))\d+", r"\1..."),
 )
 """What differs from run to run, and how it is written."""
 _WITHIN = 120

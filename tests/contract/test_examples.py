@@ -70,12 +70,6 @@ def test_the_table_names_every_example() -> None:
     assert found - {"machines.py", "models"} == listed
 
 
-@pytest.mark.parametrize("page", sorted(path.relative_to(ROOT) for path in ROOT.glob("examples/**/README.md")), ids=str)
-def test_what_a_page_links_to_is_there(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#:]+)[)#]", (ROOT / page).read_text())
-    assert [link for link in links if not (ROOT / page.parent / link).exists()] == []
-
-
 @pytest.mark.parametrize("script", sorted(path.relative_to(ROOT) for path in ROOT.glob("examples/*/*.py")), ids=str)
 def test_an_example_is_short(script: Path) -> None:
     assert len((ROOT / script).read_text().splitlines()) <= 60
