@@ -11,9 +11,10 @@ from ovsnet.desired import Desired, Subject
 from ovsnet.errors import UserError
 from ovsnet.explain import Emission, Packet, Step, Tables, Walk, arrival, registers
 from ovsnet.facts import Facts
+from ovsnet.gateway import GATEWAY_MAC
 from ovsnet.library import assumed_facts, compile, frame
 from ovsnet.model import Host, Model, Port, Vpc, VpcState
-from ovsnet.model.addresses import GATEWAY_MAC, parse_cidr, parse_ip
+from ovsnet.model.addresses import parse_cidr, parse_ip
 from ovsnet.model.numbers import ip_int, ip_text, mac_int, mac_text
 from ovsnet.model.routes import gateway_of, joined
 from ovsnet.pipeline import fields as f

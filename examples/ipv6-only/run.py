@@ -47,7 +47,8 @@ def main(name: str = "ipv6-only") -> None:
             for source, target in (("f1", "f2"), ("f1", "f3"), ("b2", "b1"), ("f1", "b1")):
                 address = (model.vpcs["lab"].ports[target].ips or ())[0]
                 out = lab.run(f"lab/{source}", "ping", "-c", "5", "-i", "0.05", "-W", "1", address).stdout
-                print(f"{source} to {target}, {address}: {out.split(' transmitted, ')[1].split()[0]} of 5 answered")
+                answered = out.partition(" transmitted, ")[2].split()
+                print(f"{source} to {target}, {address}: {f'{answered[0]} of 5 answered' if answered else 'no route'}")
             kinds = heard(wire)
             print(f"frames on the wire: {kinds['IPv6']} IPv6, {kinds['IPv4']} IPv4, {kinds['ARP']} ARP")
         print(f"every port to every other: {lab.test().line()}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -19,15 +19,12 @@ from ovsnet.openflow.codec import encode_plan
 from ovsnet.openflow.errors import SwitchDisconnected, SwitchError, SwitchTimeout
 from ovsnet.openflow.meters import keep_meters, lacking
 from ovsnet.openflow.tables import Refused, apply_plan, read_actual
-from ovsnet.pipeline import fields, tables
+from ovsnet.pipeline import fields
 from ovsnet.pipeline.render import flow_text
-from ovsnet.pipeline.template import FlowTemplate, Key, Row
+from ovsnet.pipeline.template import Copy, FlowTemplate, Key, Row
 from ovsnet.plan import Actual, Plan, Stray, plan
 
 log = logging.getLogger(__name__)
-
-METERED = (tables.EGRESS_VERDICT, tables.INGRESS_VERDICT)
-"""The tables whose flows use meters."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ class Enforcer:
             self._meterless = False
         actual = self.read()
         if added:
-            rows = {key: row for key, row in actual.rows.items() if row.template.table not in METERED}
+            rows = {key: row for key, row in actual.rows.items() if not _metered(row.template)}
             actual = replace(actual, rows=rows)
         return actual
 
@@ -225,9 +222,8 @@ class Enforcer:
         """
         users: dict[int, set[str]] = {}
         for owned in self.flows.values():
-            at = _vni_index(owned.row.template)
-            if at is not None:
-                users.setdefault(owned.row.values[at], set()).add(owned.subject.vpc)
+            for vni in named_vnis(owned.row):
+                users.setdefault(vni, set()).add(owned.subject.vpc)
         found = {
             vpc: {user for vni in vnis for user in users.get(vni, ())} - {vpc, ""} for vpc, vnis in self._claims.items()
         }
@@ -283,10 +279,21 @@ class Enforcer:
 
 
 @functools.cache
-def _vni_index(template: FlowTemplate) -> int | None:
-    """Which of a template's values is a VNI."""
-    places = (i for i, param in enumerate(template.params) if param.field in {fields.NET, fields.TUN_ID})
-    return next(places, None)
+def _metered(template: FlowTemplate) -> bool:
+    """Whether the flows of a template copy packets through a meter."""
+    return any(isinstance(action, Copy) for action in template.actions)
+
+
+@functools.cache
+def _vni_places(template: FlowTemplate) -> tuple[int, ...]:
+    """Which of a template's values are numbers of networks or of routed domains."""
+    numbered = {fields.NET, fields.DOMAIN, fields.TUN_ID}
+    return tuple(i for i, param in enumerate(template.params) if param.field in numbered)
+
+
+def named_vnis(row: Row) -> Iterator[int]:
+    """The numbers of networks and routed domains that a flow names."""
+    return (row.values[place] for place in _vni_places(row.template))
 
 
 def _refusal(refused: Refused) -> Hold:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from ovsnet.agent.config import AUDIT_EVERY
-from ovsnet.agent.enforce import OTHER_METERS, Enforcer, Hold
+from ovsnet.agent.enforce import OTHER_METERS, Enforcer, Hold, named_vnis
 from ovsnet.agent.numbering import NumbersFile
 from ovsnet.agent.observe import LocalPorts
 from ovsnet.agent.zones import ZoneKeeper, filtered
@@ -398,14 +398,14 @@ class Reconciler:
         return None
 
     def _attribute(self, row: Row) -> Subject:
-        """Whose flow this was, from the network or the port that it names."""
+        """Whose flow this was, from the network, the routed domain or the port that it names."""
         values = {param.field: value for param, value in zip(row.template.params, row.values, strict=True)}
-        vni = values.get(fields.NET, values.get(fields.TUN_ID))
+        vnis = frozenset(named_vnis(row))
         facts = self._compiled_facts or Facts()
         ofport = values.get(fields.IN_PORT)
         ids = {iface for iface, number in facts.ofports.items() if number == ofport}
         for vpc, state in self._states.items():
-            if vni is not None and vni in vnis_of(state):
+            if not vnis.isdisjoint(vnis_of(state)):
                 return Subject("vpc", vpc)
             if ids and any(port.id in ids for port in state.ports.values()):
                 return Subject("vpc", vpc)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from ovsnet.facts import Facts
 from ovsnet.features.base import Domain, Endpoint, Feature, Range, Segment, StaticRoute
-from ovsnet.model.addresses import GATEWAY_MAC as GATEWAY_TEXT
+from ovsnet.gateway import GATEWAY_MAC as GATEWAY_TEXT
 from ovsnet.model.numbers import link_local, mac_int
 from ovsnet.pipeline import fields as f
 from ovsnet.pipeline import tables as t

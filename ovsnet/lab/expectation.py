@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Literal, NamedTuple
 
+from ovsnet.gateway import GATEWAY_MAC
 from ovsnet.lab.fate import Answer, Delivery, Error, Frame, Kind, Reason, Wire
 from ovsnet.lab.filtering import Direction, Filter, Guard, Verdict, groups_of
 from ovsnet.lab.headers import (
@@ -36,7 +37,6 @@ from ovsnet.lab.headers import (
 )
 from ovsnet.lab.routing import Domain, Prefix, Where, domains, forbidden, forwarded, ranges_of, ttl_of
 from ovsnet.lab.segments import Segment, read
-from ovsnet.model.addresses import GATEWAY_MAC
 from ovsnet.model.types import Model, Port, RemoteEndpoint, Route
 
 __all__ = [

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from ovsnet.gateway import GATEWAY_MAC
 from ovsnet.lab import frames
 from ovsnet.lab.expectation import Wire
 from ovsnet.lab.probes import Probe, Request, controls, pairs, probes, requests
@@ -17,7 +18,6 @@ from ovsnet.lab.reachability import Pair
 from ovsnet.lab.segments import read
 from ovsnet.lab.sockets import UNDERLAY, Sockets
 from ovsnet.lab.topology import Topology
-from ovsnet.model.addresses import GATEWAY_MAC
 from ovsnet.model.routes import joined
 from ovsnet.model.types import Model
 

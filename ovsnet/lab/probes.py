@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from ovsnet.gateway import GATEWAY_MAC
 from ovsnet.lab import frames
 from ovsnet.lab.expectation import Delivery, Expectation, Frame, Wire
 from ovsnet.lab.fate import ICMP_OF
 from ovsnet.lab.reachability import Pair, reachability
-from ovsnet.model.addresses import GATEWAY_MAC
 from ovsnet.model.routes import gateway_of, joined
 from ovsnet.model.types import Model
 

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from ovsnet.gateway import GATEWAY_MAC
 from ovsnet.lab.fate import Kind, Reason
 from ovsnet.lab.headers import Address, link_local
 from ovsnet.lab.segments import ICMP, ICMPV6, TCP, UDP, Segment
-from ovsnet.model.addresses import GATEWAY_MAC
 from ovsnet.model.types import Model, NextHop, Route, Router, Subnet, Vpc
 
 Prefix = IPv4Network | IPv6Network

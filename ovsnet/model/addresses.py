@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
+from ovsnet.gateway import GATEWAY_MAC
+
 _CANONICAL_MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 _ANY_MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(?:\1[0-9A-Fa-f]{2}){4}")
 _LENGTH = re.compile(r"0|[1-9][0-9]{0,2}")
-
-GATEWAY_MAC = "02:6f:76:00:00:01"
-"""The MAC of every router's gateways on every host: locally administered, and no port's."""
 
 _MAPPED = bytes(10) + b"\xff\xff"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ovsnet.model.addresses import GATEWAY_MAC
+from ovsnet.gateway import GATEWAY_MAC
 from ovsnet.openflow.notices import PacketIn
 from ovsnet.pipeline import fields, tables
 from ovsnet.pipeline.verdicts import EXPIRED, NO_HOST, NO_NETWORK, NO_SERVICE

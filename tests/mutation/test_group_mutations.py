@@ -144,7 +144,7 @@ HIDDEN = (
     Hidden(("wider mask",), r"reg12=0xfe800000/0xffc00000", "no other address begins nearly like it"),
 )
 TOLD = {
-    "wider mask": r"^(ct_tp_dst|reg1[0-5])=",
+    "wider mask": r"^(ct_tp_dst|reg8|reg1[2-5])=",
     "wrong value": r"->NXM_NX_REG(1\[\]|2\[|3\[16)|^ct\(",
     "deleted": "",
     "left out": r"->NXM_NX_REG3\[16|^(output|ct\()",

@@ -10,9 +10,9 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from ovsnet.gateway import GATEWAY_MAC
 from ovsnet.lab.expectation import Frame
 from ovsnet.lab.headers import link_local
-from ovsnet.model.addresses import GATEWAY_MAC
 from ovsnet.model.types import Model, Port
 from tests.property import packets as p
 from tests.property.reference import Case

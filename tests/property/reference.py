@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from ovsnet.gateway import GATEWAY_MAC
 from ovsnet.lab.expectation import Answer, Delivery, Expectation, Frame, Wire
 from ovsnet.lab.headers import parse
 from ovsnet.lab.segments import TCP, UDP, Segment, read
-from ovsnet.model.addresses import GATEWAY_MAC
 from ovsnet.model.types import Model
 from tests.property.harness import TRAILER, Arrival, Cloud, Seen, tokened
 from tests.property.packets import checksum, mac_bytes

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
+from ovsnet.gateway import GATEWAY_MAC
 from ovsnet.lab.headers import link_local
-from ovsnet.model.addresses import GATEWAY_MAC
 from ovsnet.model.routes import gateway_of
 from ovsnet.model.types import Model, Network, NextHop, Port, RemoteEndpoint, Route, Router
 from tests.property import packets as p

@@ -14,6 +14,7 @@ import pytest
 
 from ovsnet.agent.client import AgentError, AgentUnreachable
 from ovsnet.model import port_id
+from ovsnet.model.types import Router, VpcState
 from tests.agent_kit import AgentHost, state, until
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(90)]
@@ -276,6 +277,28 @@ def test_vpc_waits_for_a_held_one_that_has_its_vni(host: AgentHost) -> None:
     host.client.put(state("shop", 3, vni=7001), wait=5)
     assert {name: vpc["enforced"] for name, vpc in host.client.vpcs().items()} == {"shop": 3, "club": 1}
     assert len(host.flows()) == host.client.host()["flows"]
+
+
+def test_vpc_waits_for_a_held_one_that_has_the_number_of_a_routed_domain(host: AgentHost) -> None:
+    host.start("--audit-interval", "300")
+    host.plug("shop", 1)
+    host.client.put(routed(state("shop"), 9001), wait=5)
+    until(lambda: host.client.port("shop", "p1")["enforced"])
+    good = host.flows()
+    limit(host, 40, len([line for line in good if "table=40," in line]) + 4)
+    give = {"op": "put", "vpc": "shop", "body": routed(state("shop", 2, remote=30), 9002)}
+    take = {"op": "put", "vpc": "club", "body": state("club", vni=9001)}
+    answer = host.client.batch([give, take], wait=5)
+    assert answer["vpcs"]["club"]["held"].startswith("waits for VPC shop")
+    assert host.flows() == good
+    limit(host, 40, None)
+    host.client.put(routed(state("shop", 3), 9002), wait=5)
+    assert {name: vpc["enforced"] for name, vpc in host.client.vpcs().items()} == {"shop": 3, "club": 1}
+
+
+def routed(one: VpcState, vni: int) -> VpcState:
+    """The same with a router of that number."""
+    return msgspec.structs.replace(one, routers={"edge": Router(networks=("n",), vni=vni)})
 
 
 def test_foreign_bridge_ends_the_agent_with_one_line(host: AgentHost) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,9 +28,10 @@ printf '%s\\n' "${COMPREPLY[@]}"
 """
 
 
-def completed(*words: str, **environment: str) -> list[str]:
+def offered(*words: str, **environment: str) -> list[str]:
     """What bash offers for the last of the words behind ``ovsnet``. Fails if anything is said besides."""
-    env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "OVSNET_LAB_DIR": "/nonexistent"}  # others run labs
     done = subprocess.run(
         ["bash", "--norc", "-c", ASK, "bash", "ovsnet", *words],
         env=env | environment, cwd=MODELS, capture_output=True, text=True, check=False, timeout=60,
@@ -40,7 +44,7 @@ SHOP = ["shop/web1", "shop/web2", "shop/db1", "shop/dns1", "shop/desk1", "shop/g
 
 
 @pytest.mark.parametrize(
-    ("line", "offered"),
+    ("line", "names"),
     [
         ("explain -m shop.yaml ,", SHOP),
         ("explain -m shop.yaml web1 shop/d", ["shop/db1", "shop/dns1", "shop/desk1"]),
@@ -57,24 +61,24 @@ SHOP = ["shop/web1", "shop/web2", "shop/db1", "shop/dns1", "shop/desk1", "shop/g
         ("explain -m ../library.py ,", []),
     ],
 )
-def test_names_of_a_model_file(line: str, offered: list[str]) -> None:
-    assert completed(*("" if word == "," else word for word in line.split())) == offered
+def test_names_of_a_model_file(line: str, names: list[str]) -> None:
+    assert offered(*("" if word == "," else word for word in line.split())) == names
 
 
 def test_a_model_need_not_be_right(tmp_path: Path) -> None:
     model = tmp_path / "m.yaml"
     model.write_text("version: 7\nhosts: {hv1: {}, hv2: 3}\nvpcs: {a: {ports: {p1: {}, p2: }}, b: [], c: {ports: x}}\n")
-    assert completed("compile", str(model), "--host", "h") == ["hv1", "hv2"]
-    assert completed("explain", "-m", str(model), "a/") == ["a/p1", "a/p2"]
+    assert offered("compile", str(model), "--host", "h") == ["hv1", "hv2"]
+    assert offered("explain", "-m", str(model), "a/") == ["a/p1", "a/p2"]
     site = tmp_path / "site.yaml"
     site.write_text("version: 1\nhosts: {lab1: {vtep: 10.0.0.1}}\n")
-    assert completed("compile", str(model), "--site", str(site), "--host", "") == ["lab1"]
+    assert offered("compile", str(model), "--site", str(site), "--host", "") == ["lab1"]
 
 
 def test_a_model_that_is_too_large_is_left_alone(tmp_path: Path) -> None:
     model = tmp_path / "m.yaml"
     model.write_text("version: 1\nhosts: {hv1: {}}\n# " + 256 * 1024 * "x")
-    assert completed("compile", str(model), "--host", "") == []
+    assert offered("compile", str(model), "--host", "") == []
 
 
 def test_it_is_quick_with_the_largest_model_that_is_read(tmp_path: Path) -> None:
@@ -97,21 +101,29 @@ def test_it_is_quick_with_the_largest_model_that_is_read(tmp_path: Path) -> None
     assert computed < 0.5, "seconds of a processor's time, however busy the machine is"
 
 
+@pytest.fixture
+def labs() -> Iterator[str]:
+    """A place for labs that nobody else has, short enough for their sockets."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        yield place
+
+
 @pytest.mark.root
 def test_names_of_labs_and_of_the_one_that_runs(
-    lab_name: str, cloud: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lab_name: str, cloud: Model, monkeypatch: pytest.MonkeyPatch, labs: str
 ) -> None:
-    monkeypatch.setenv("OVSNET_LAB_DIR", str(tmp_path))
+    monkeypatch.setenv("OVSNET_LAB_DIR", labs)
     lab = Lab.up(cloud, lab_name, agents=False)
+    here = partial(offered, OVSNET_LAB_DIR=labs)
     try:
         ports = [f"acme/web{number}" for number in (1, 2, 3)]
-        assert completed("lab", "exec", "ac") == ports
-        assert completed("lab", "exec", "--name", "", "x") == []
-        assert completed("lab", "exec", "--name", lab_name[:1]) == [lab_name]
-        assert completed("trace", "--lab", lab_name, "acme/web1", "ac") == ports
-        assert completed("lab", "partition", "") == ["hv1", "hv2"]
-        assert completed("lab", "kill", "") == ["controller", "nats", "hv1", "hv2"]
-        assert completed("explain", "-m", "shop.yaml", "") == SHOP, "a model that is named comes first"
+        assert here("lab", "exec", "ac") == ports
+        assert here("lab", "exec", "--name", "", "x") == []
+        assert here("lab", "exec", "--name", lab_name[:1]) == [lab_name]
+        assert here("trace", "--lab", lab_name, "acme/web1", "ac") == ports
+        assert here("lab", "partition", "") == ["hv1", "hv2"]
+        assert here("lab", "kill", "") == ["controller", "nats", "hv1", "hv2"]
+        assert here("explain", "-m", "shop.yaml", "") == SHOP, "a model that is named comes first"
     finally:
         lab.down()
 
@@ -124,9 +136,9 @@ def test_names_of_an_agent() -> None:
         host.start()
         host.client.put(state(local=1, remote=2))
         socket = ("--socket", str(host.dir / "run/agent.sock"))
-        assert completed("explain", *socket, "") == ["shop/p1"], "the host's own"
-        assert completed("explain", *socket, "p1", "shop/") == ["shop/p1", "shop/p2", "shop/p3"]
+        assert offered("explain", *socket, "") == ["shop/p1"], "the host's own"
+        assert offered("explain", *socket, "p1", "shop/") == ["shop/p1", "shop/p2", "shop/p3"]
         host.end()
-        assert completed("explain", *socket, "") == [], "nobody answers"
+        assert offered("explain", *socket, "") == [], "nobody answers"
     finally:
         host.close()
