@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "ovsnet"
 
 LAYERS = (
-    ("errors", "_version", "log"),
+    ("errors", "_version", "log", "gateway"),
     ("tls",),
     ("model",),
     ("pipeline", "facts", "lint", "responders"),
