@@ -31,7 +31,7 @@ from ovsnet.openflow.api import SwitchPort
 from ovsnet.openflow.errors import SwitchError
 from ovsnet.pipeline import fields
 from ovsnet.pipeline.template import Row
-from ovsnet.transport.changes import Patch, Put, vnis_of
+from ovsnet.transport.changes import COLLECTIONS, Patch, Put, vnis_of
 from ovsnet.transport.view import Change
 
 log = logging.getLogger(__name__)
@@ -354,15 +354,7 @@ class Reconciler:
             if isinstance(operation, Put):
                 self.compiler.put_vpc(operation.state)
             elif isinstance(operation, Patch):
-                self.compiler.patch_vpc(
-                    operation.vpc,
-                    ports=operation.ports,
-                    networks=operation.networks,
-                    endpoints=operation.endpoints,
-                    hosts=operation.hosts,
-                    security_groups=operation.security_groups,
-                    address_groups=operation.address_groups,
-                )
+                self.compiler.patch_vpc(operation.vpc, **{kind: getattr(operation, kind) for kind in COLLECTIONS})
             else:
                 self.compiler.drop_vpc(operation.vpc)
 

@@ -18,6 +18,7 @@ from ovsnet.agent.reconcile import Reconciler
 from ovsnet.facts import Facts
 from ovsnet.lab.ovs import OvsInstance
 from ovsnet.model import Network, Subnet, VpcState
+from ovsnet.model.types import RemoteEndpoint, Router, Rule, SecurityGroup
 from ovsnet.openflow.meters import METERS
 from ovsnet.openflow.process import SwitchProcess
 from ovsnet.pipeline.template import Copy
@@ -84,6 +85,35 @@ def test_vpc_that_cannot_be_compiled_is_put_aside(ovs: OvsInstance, loop: Reconc
     assert loop.feed(Change((Withdraw("club"),), {"club": None})).result(5).enforced == {"shop": 2}
     loop.feed(put(state("shop", 3))).result(5)
     assert len(flows(ovs)) < len(before)
+
+
+def unnumbered(ovs: OvsInstance) -> list[str]:
+    """The flows without the numbers of rules, which are given anew when rules come."""
+    return [re.sub(r"load:\w+->NXM_NX_REG9", "rule", line) for line in flows(ovs)]
+
+
+def test_a_change_of_whatever_kind_is_in_force_as_the_whole_state_would_be(ovs: OvsInstance, loop: Reconciler) -> None:
+    """Each collection of objects comes and goes by a change of its own; the flows are those of the whole state."""
+    bare = state("shop")
+    loop.feed(put(bare)).result(5)
+    before = unnumbered(ovs)
+    changes: dict[str, dict[str, object]] = {
+        "networks": {"m": Network(vni=5002, subnets=(Subnet(cidr="10.2.0.0/16"),))},
+        "routers": {"r": Router(vni=9001, networks=("n",))},
+        "security_groups": {"default": SecurityGroup(rules=(Rule(direction="ingress", protocol="tcp", port=80),))},
+        "endpoints": {"e": RemoteEndpoint(network="n", mac="02:00:00:00:09:09", ips=("10.1.9.9",), vtep="10.0.0.99")},
+    }
+    for kind, brings in changes.items():
+        change = Patch(vpc="shop", previous=1, revision=2, **{kind: brings})
+        after = patched(bare, change)
+        loop.feed(Change((change,), {"shop": after})).result(5)
+        by_change = unnumbered(ovs)
+        assert kind == "networks" or by_change != before, "a network without a port here is of no concern"
+        loop.feed(put(after)).result(5)
+        assert unnumbered(ovs) == by_change, kind
+        back = Patch(vpc="shop", previous=2, revision=1, **dict.fromkeys([kind], dict.fromkeys(brings)))
+        loop.feed(Change((back,), {"shop": bare})).result(5)
+        assert unnumbered(ovs) == before, kind
 
 
 def test_burst_makes_few_bundles(loop: Reconciler) -> None:
