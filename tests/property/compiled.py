@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import ovsnet
 from ovsnet.compiler import compile_states
+from ovsnet.desired import Desired
 from ovsnet.model.types import Model
+from ovsnet.openflow import SwitchError
 from tests.property.harness import DummySwitch, Facts
 from tests.property.world import places, states_of
+
+ATTEMPTS = 4
+"""A busy machine may leave a switch without an answer for longer than a connection waits; that is no difference."""
 
 
 class Installer:
@@ -21,9 +26,20 @@ class Installer:
         ofports = {ids[port]: number for port, number in facts.ofports.items()}
         known = ovsnet.Facts(ofports, facts.tunnel_ofport, facts.nd_responder, zones=ofports)
         desired = compile_states(states_of(model, facts.host).values(), facts.host, known)
-        if facts.host not in self._connections:
-            self._connections[facts.host] = ovsnet.Switch(switch.mgmt_target("br-int"))
-        connection = self._connections[facts.host]
+        for again in range(ATTEMPTS):
+            try:
+                self._install(switch, facts.host, desired)
+            except SwitchError:
+                if again == ATTEMPTS - 1:
+                    raise
+                self._connections.pop(facts.host).close()
+            else:
+                return
+
+    def _install(self, switch: DummySwitch, host: str, desired: Desired) -> None:
+        if host not in self._connections:
+            self._connections[host] = ovsnet.Switch(switch.mgmt_target("br-int"))
+        connection = self._connections[host]
         outcome = connection.apply(desired)
         assert not outcome.refused, outcome
         assert not connection.plan(desired)
