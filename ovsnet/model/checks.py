@@ -15,7 +15,7 @@ import msgspec
 
 from ovsnet.errors import Path, path_text, shown
 from ovsnet.model.addresses import Cidr, ip_text, not_unicast, parse_cidr, parse_ip, unusable_range
-from ovsnet.model.fields import AGENT_PATTERN
+from ovsnet.model.fields import AGENT_PATTERN, DOMAIN_PATTERN
 from ovsnet.model.nodes import Draft
 from ovsnet.model.routes import joined, usual_gateway
 from ovsnet.model.structure import BAD
@@ -24,6 +24,12 @@ from ovsnet.model.types import Host, Network, Router, Subnet, Underlay
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 MIN_MTU, MAX_MTU = 1350, 65535
 MAX_VNI = 0xFFFFFF
+LEAST_MTU = 1280
+"""Of a network, in bytes: what IPv6 needs (RFC 8200, section 5)."""
+MIN_LEASE, MAX_LEASE = 60, 31536000
+MOST_RESOLVERS = 8
+LONGEST_DOMAIN = 253
+_DOMAIN = re.compile(DOMAIN_PATTERN)
 
 
 class NetworkView:
@@ -85,7 +91,8 @@ def check_underlay(drafts: Drafts, underlay: Underlay) -> None:
     """``invalid-mtu``."""
     if not MIN_MTU <= underlay.mtu <= MAX_MTU:
         reason = f"an MTU of {underlay.mtu} is not within {MIN_MTU} to {MAX_MTU}"
-        drafts.add("invalid-mtu", ("underlay", "mtu"), reason)
+        values = {"range": f"the MTU of the underlay, {MIN_MTU} to {MAX_MTU}"}
+        drafts.add("invalid-mtu", ("underlay", "mtu"), reason, values=values)
 
 
 def check_vteps(drafts: Drafts, vteps: Mapping[str, tuple[str, Path]]) -> dict[str, str]:
@@ -169,14 +176,27 @@ def check_networks(
     networks: Mapping[str, Network],
     routers: Mapping[str, Router],
     vnis: dict[int, Path],
+    room: int = MAX_MTU,
 ) -> tuple[dict[str, Network], dict[str, NetworkView]]:
-    """All networks of a VPC, as :func:`check_network`."""
+    """All networks of a VPC, as :func:`check_network`; ``room`` is the MTU in bytes that fits into the underlay."""
     routed = joined(routers)
     result, views = {}, {}
     for name, network in networks.items():
         path = (*base, "networks", name)
         result[name], views[name] = check_network(drafts, path, network, vnis, routed=name in routed)
+        _check_told(drafts, path, network, room)
     return result, views
+
+
+def _check_told(drafts: Drafts, path: Path, network: Network, room: int) -> None:
+    """``invalid-mtu``, ``invalid-domain``: what a network's ports are told."""
+    if network.mtu is not None and not LEAST_MTU <= network.mtu <= room:
+        reason = f"an MTU of {network.mtu} is not within {LEAST_MTU} to {room}"
+        values = {"range": f"an MTU of {LEAST_MTU} to {room}"}
+        drafts.add("invalid-mtu", (*path, "mtu"), reason, values=values)
+    domain = network.domain
+    if domain and domain is not BAD and (not _DOMAIN.fullmatch(domain) or len(domain) > LONGEST_DOMAIN):
+        drafts.add("invalid-domain", (*path, "domain"), f"{shown(domain)} is no domain")
 
 
 def check_vni(drafts: Drafts, path: Path, vni: int, vnis: dict[int, Path]) -> None:
@@ -209,9 +229,43 @@ def _check_subnet(drafts: Drafts, path: Path, subnet: Subnet, view: NetworkView)
     gateway = subnet.gateway
     if gateway is not None and gateway is not BAD:
         gateway = _check_gateway(drafts, (*path, "gateway"), gateway, cidr, view)
-    if (str(cidr), gateway) == (subnet.cidr, subnet.gateway):
+    dns = _check_offer(drafts, path, subnet, cidr)
+    if (str(cidr), gateway, dns) == (subnet.cidr, subnet.gateway, subnet.dns):
         return subnet, cidr
-    return Subnet(cidr=str(cidr), gateway=gateway), cidr
+    return msgspec.structs.replace(subnet, cidr=str(cidr), gateway=gateway, dns=dns), cidr
+
+
+def _check_offer(drafts: Drafts, path: Path, subnet: Subnet, cidr: Cidr) -> tuple[str, ...]:
+    """The resolvers of a subnet, canonical; ``invalid-dns``, ``invalid-lease``, ``invalid-ra``."""
+    if not MIN_LEASE <= subnet.lease <= MAX_LEASE:
+        reason = f"{subnet.lease} seconds are not within {MIN_LEASE} to {MAX_LEASE}"
+        drafts.add("invalid-lease", (*path, "lease"), reason)
+    if cidr.bits == 32 and subnet.ra not in (None, "none"):
+        values = {"suggestion": "Leave out 'ra', or give it to an IPv6 range."}
+        drafts.add("invalid-ra", (*path, "ra"), f"{cidr} is a range of IPv4", values=values)
+    elif subnet.ra == "stateful" and not subnet.dhcp:
+        values = {"suggestion": "Leave out 'dhcp: false', or say 'ra: slaac' or 'ra: none'."}
+        drafts.add("invalid-ra", (*path, "ra"), "addresses come by DHCPv6, and 'dhcp' is false", values=values)
+    version = {"version": "IPv4" if cidr.bits == 32 else "IPv6"}
+    if len(subnet.dns) > MOST_RESOLVERS:
+        reason = f"there are {len(subnet.dns)}, and at most {MOST_RESOLVERS} are possible"
+        drafts.add("invalid-dns", (*path, "dns"), reason, values=version)
+    return tuple(
+        _resolver(drafts, (*path, "dns", index), text, cidr, version) for index, text in enumerate(subnet.dns)
+    )
+
+
+def _resolver(drafts: Drafts, path: Path, text: str, cidr: Cidr, version: dict[str, str]) -> str:
+    if text is BAD:
+        return text
+    packed = parse_ip(text)
+    fault = "no IP address" if packed is None else not_unicast(packed)
+    if packed is not None and not fault and len(packed) != len(cidr.first):
+        fault = f"of another IP version than {cidr}"
+    if packed is None or fault:
+        drafts.add("invalid-dns", path, f"{shown(text)} is {fault}", values=version)
+        return text
+    return ip_text(packed)
 
 
 def _check_gateway(drafts: Drafts, path: Path, text: str, cidr: Cidr, view: NetworkView) -> str:

@@ -32,6 +32,7 @@ IP_OR_CIDR_PATTERN = "^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$"
 AGENT_PATTERN = "^(https://[^/ ]+|unix:/[^ ]+)$"
 WORKLOAD_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 RANGE_PATTERN = "^(0|[1-9][0-9]{0,4})-(0|[1-9][0-9]{0,4})$"
+DOMAIN_PATTERN = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 PROTOCOL_PATTERN = "^[a-z][a-z0-9.-]*$"
 UUID_PATTERN = "^[0-9A-Fa-f]{8}-?([0-9A-Fa-f]{4}-?){3}[0-9A-Fa-f]{12}$"
 
@@ -147,11 +148,35 @@ FIELDS: dict[tuple[type, str], Doc] = {
         most=0xFFFFFF,
     ),
     (Network, "subnets"): Doc("The address ranges of the network, IPv4 and IPv6.", "[{cidr: 192.168.1.0/24}]"),
+    (Network, "mtu"): Doc(
+        "The MTU in bytes that its ports are told; left out, the largest that fits into the underlay.",
+        "1400",
+        least=1280,
+        most=65535,
+    ),
+    (Network, "domain"): Doc(
+        "The DNS domain that its ports are told; their host names are the names of the ports.",
+        "shop.example",
+        DOMAIN_PATTERN,
+    ),
     (Subnet, "cidr"): Doc("The range, without host bits.", "192.168.1.0/24", CIDR_PATTERN),
     (Subnet, "gateway"): Doc(
         "The router's address in it, which no port may have; left out, the subnet's first one, once a router joins.",
         "192.168.1.1",
         IP_PATTERN,
+    ),
+    (Subnet, "dhcp"): Doc(
+        "Whether ports are handed out their own addresses by DHCP, and what belongs to them. [More](addresses.md)",
+        "false",
+    ),
+    (Subnet, "ra"): Doc(
+        "Router advertisements of an IPv6 range: `stateful` (the default with `dhcp`) says that addresses come by "
+        "DHCPv6, `slaac` lets ports make theirs where it is the one that they have, `none` says nothing.",
+        "slaac",
+    ),
+    (Subnet, "dns"): Doc("The resolvers that its ports are told, 8 at most.", "[192.168.1.53]", IP_PATTERN),
+    (Subnet, "lease"): Doc(
+        "How many seconds what ports are told holds.", "3600", least=60, most=31536000
     ),
     (Router, "vni"): Doc(
         "The number of the routed domain, out of the networks' VNIs; left out, it is assigned and kept in the lock "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path as FilePath
@@ -27,12 +27,13 @@ from ovsnet.model.files import (
 )
 from ovsnet.model.group_checks import GroupChecker
 from ovsnet.model.lock import Lock, lock_path, read_lock, write_lock
+from ovsnet.model.names import inner_mtu
 from ovsnet.model.nodes import Draft, Node, mark
 from ovsnet.model.port_checks import PortChecker, check_families
 from ovsnet.model.report import model_error
 from ovsnet.model.router_checks import RouterChecker
 from ovsnet.model.structure import BAD, build, convert_plain
-from ovsnet.model.types import Model
+from ovsnet.model.types import Model, Vpc
 
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 
@@ -187,7 +188,8 @@ def check_model(model: Model, structural: list[Draft], lock: Lock) -> Checked:
         check_name(drafts, name, base)
         if vpc.tenant and vpc.tenant is not BAD:
             check_name(drafts, vpc.tenant, (*base, "tenant"), on_key=False)
-        networks, views = check_networks(drafts, base, vpc.networks, vpc.routers, vnis)
+        room = _room(model.underlay.mtu, vpc, vteps)
+        networks, views = check_networks(drafts, base, vpc.networks, vpc.routers, vnis, room)
         ports = PortChecker(drafts, name, base, views, hosts, ids).check(vpc.ports)
         groups = GroupChecker(drafts, base, vpc.security_groups, vpc.address_groups)
         groups.check_members(ports, {})
@@ -205,3 +207,9 @@ def check_model(model: Model, structural: list[Draft], lock: Lock) -> Checked:
     if not drafts.found and not structural:
         model = apply_lock(model, lock, drafts.found)
     return Checked(model, drafts.found)
+
+
+def _room(mtu: int, vpc: Vpc, vteps: Mapping[str, str]) -> int:
+    """The MTU in bytes that fits between the hosts of a VPC through an underlay of ``mtu``."""
+    used = [vteps[host] for port in vpc.ports.values() for host in port.hosts if host in vteps]
+    return min((inner_mtu(mtu, vtep) for vtep in used), default=mtu)

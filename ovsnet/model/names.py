@@ -44,10 +44,16 @@ def _unknown(model: Model, name: str) -> UserError:
 
 
 def port_mtu(model: Model, vpc: str, port: Port) -> int:
-    """The MTU in bytes of a port's interface: what fits into the underlay beside the tunnel's headers.
+    """The MTU in bytes of a port's interface: its network's, or what fits into the underlay beside the tunnel's headers.
 
     An unplaced port counts as on the hosts of its VPC's other ports; without any, IPv6 tunnels are assumed.
     """
     hosts = [port.host, *(other.host for other in model.vpcs[vpc].ports.values())]
     vtep = next((model.hosts[host].vtep for host in hosts if host is not None), "::")
-    return model.underlay.mtu - TUNNEL_OVERHEAD[6 if ":" in vtep else 4]
+    network = model.vpcs[vpc].networks[port.network]
+    return network.mtu or inner_mtu(model.underlay.mtu, vtep)
+
+
+def inner_mtu(mtu: int, vtep: str) -> int:
+    """What fits into an underlay of ``mtu`` bytes, through tunnels between VTEPs of the family of ``vtep``."""
+    return mtu - TUNNEL_OVERHEAD[6 if ":" in vtep else 4]

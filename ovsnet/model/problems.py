@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ovsnet.model.address_problems import ADDRESS_KINDS
 from ovsnet.model.problem_kind import OBJECTS, ProblemKind
 from ovsnet.model.router_problems import ROUTER_KINDS
 
@@ -90,7 +91,7 @@ _KINDS = (
         "The word is reserved. A model that has it is refused as a whole: what is declared is enforced or refused, "
         "never ignored.",
         "Remove {key}; a copy can stay under a key that begins with 'x-'.",
-        ("model", "host", "vpc", "network", "subnet", "router"),
+        ("model", "host", "vpc", "network", "router"),
     ),
     ProblemKind(
         "invalid-name",
@@ -117,10 +118,10 @@ _KINDS = (
     ProblemKind(
         "invalid-mtu",
         "An MTU out of range",
-        "From 1350 to 65535 bytes: 1280, which IPv6 needs inside the tunnel (RFC 8200, section 5), plus 70 for VXLAN "
-        "over IPv6.",
-        "Give the MTU of the underlay, 1350 to 65535 bytes.",
-        ("underlay",),
+        "The underlay's: from 1350 to 65535 bytes, 1280, which IPv6 needs inside the tunnel (RFC 8200, section 5), plus "
+        "70 for VXLAN over IPv6. A network's: from 1280 bytes to what fits into the underlay.",
+        "Give {range} bytes.",
+        ("underlay", "network"),
     ),
     ProblemKind(
         "invalid-vtep",
@@ -397,6 +398,7 @@ _KINDS = (
         ("rule",),
     ),
     *ROUTER_KINDS,
+    *ADDRESS_KINDS,
     ProblemKind(
         "invalid-id",
         "Not a UUID",

@@ -27,6 +27,11 @@ def gateway_of(subnet: Subnet) -> str:
     return ip_text(usual_gateway(parsed[0]))
 
 
+def advertised(subnet: Subnet) -> str:
+    """What router advertisements say of an IPv6 subnet: ``stateful``, ``slaac`` or ``none``."""
+    return subnet.ra or ("stateful" if subnet.dhcp else "none")
+
+
 def joined(routers: Mapping[str, Router]) -> dict[str, str]:
     """The router of each network that has one."""
     return {network: name for name, router in routers.items() for network in router.networks}

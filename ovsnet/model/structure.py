@@ -23,7 +23,6 @@ from ovsnet.model.types import (
     RemoteEndpoint,
     Router,
     SecurityGroup,
-    Subnet,
     Vpc,
     VpcState,
 )
@@ -37,7 +36,6 @@ RESERVED: dict[type, frozenset[str]] = {
     Vpc: frozenset({"floating_ips", "virtual_ips", "peerings", "shared_networks"}),
     Network: frozenset({"multicast", "evpn"}),
     Router: frozenset({"external", "evpn"}),
-    Subnet: frozenset({"dns"}),
 }
 """Keys that the model's language has and that this version refuses."""
 

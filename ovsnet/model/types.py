@@ -43,11 +43,23 @@ class Host(Labelled, frozen=True, kw_only=True):
     agent: str | None = None
 
 
+RouterAdvertisements = Literal["stateful", "slaac", "none"]
+"""How ports of an IPv6 subnet learn of it (RFC 4861): told to ask by DHCPv6, told to make their own, not at all."""
+
+
 class Subnet(Declared, frozen=True, kw_only=True):
-    """An address range of a network."""
+    """An address range of a network, and what its ports are told by DHCP and router advertisements.
+
+    ``dhcp``: each port is handed out its own addresses. ``ra`` is IPv6's; ``None`` is ``stateful`` with ``dhcp``, else
+    ``none``. ``dns`` are resolvers, of the range's IP version; ``lease`` is how long what is told holds, in seconds.
+    """
 
     cidr: str
     gateway: str | None = None
+    dhcp: bool = True
+    ra: RouterAdvertisements | None = None
+    dns: tuple[str, ...] = ()
+    lease: int = 86400
 
 
 class NextHop(Declared, frozen=True, kw_only=True):
@@ -86,10 +98,16 @@ class Router(Labelled, frozen=True, kw_only=True):
 
 
 class Network(Labelled, frozen=True, kw_only=True):
-    """One L2 segment; ``vni`` is 1..16777215, ``None`` until it is assigned."""
+    """One L2 segment; ``vni`` is 1..16777215, ``None`` until it is assigned.
+
+    ``mtu`` is what its ports are told, in bytes; ``None`` is what fits into the underlay. ``domain`` is the DNS domain
+    that they are told; empty: none.
+    """
 
     vni: int | None = None
     subnets: tuple[Subnet, ...] = ()
+    mtu: int | None = None
+    domain: str = ""
 
 
 class AllowedAddress(Declared, frozen=True, kw_only=True):

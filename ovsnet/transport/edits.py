@@ -252,11 +252,10 @@ def new_vpc(name: str, owner: str) -> VpcState:
     return VpcState(name=name, revision=0, owner=owner)
 
 
-class SubnetBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A subnet whose range may stand in the request's path alone."""
+class SubnetBody(Subnet, frozen=True, kw_only=True):
+    """A subnet whose range may stand in the request's path alone: then it is empty here."""
 
-    cidr: str | None = None
-    gateway: str | None = None
+    cidr: str = ""
 
 
 def _put_subnet(state: VpcState, name: str, body: bytes) -> PatchBody | None:
@@ -265,9 +264,9 @@ def _put_subnet(state: VpcState, name: str, body: bytes) -> PatchBody | None:
     if network is None:
         raise UnknownObjectError("network", state.name, network_name)
     fields = msgspec.json.decode(body, type=SubnetBody)
-    if fields.cidr is not None and _range(fields.cidr) != _range(cidr):
+    if fields.cidr and _range(fields.cidr) != _range(cidr):
         raise UserError(f"the subnet's cidr is {shown(fields.cidr)}, and the request says {cidr}. Give one of both")
-    subnet = Subnet(cidr=cidr, gateway=fields.gateway)
+    subnet = Subnet(**msgspec.structs.asdict(fields) | {"cidr": cidr})
     held = _subnet(state, network_name, cidr)
     if held is None:
         subnets = (*network.subnets, subnet)
