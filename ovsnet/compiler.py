@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from ovsnet.desired import HOST, ConflictError, Delta, Desired, Owned, Subject, row_of
@@ -17,11 +18,13 @@ from ovsnet.features.base import Members
 from ovsnet.features.security_groups import member_rows
 from ovsnet.filters import Filters, Policy
 from ovsnet.held import HeldVpc
+from ovsnet.leases import LeaseBook, lease_of
 from ovsnet.model.numbers import cidr_int, ip_int, link_local, mac_int
 from ovsnet.model.rules import groups_of
 from ovsnet.model.types import AddressGroup, Network, Port, RemoteEndpoint, Router, SecurityGroup, VpcState
 from ovsnet.numbers import Numbers
 from ovsnet.pipeline.template import Key, Row
+from ovsnet.responders.lease import Lease
 
 T = TypeVar("T")
 _PORT_ROWS = tuple(feature.port for feature in FEATURES if feature.port)
@@ -37,7 +40,9 @@ class HostCompiler:
     def __init__(self, host: str, numbers: Numbers | None = None) -> None:
         self.host = host
         self.facts = Facts()
-        self.desired = Desired()
+        self._book = LeaseBook()
+        self._told: dict[Subject, tuple[int, Lease] | None] = {}
+        self.desired = Desired(leases=self._book.told)
         self.numbers = Numbers() if numbers is None else numbers
         self._vpcs: dict[str, HeldVpc] = {}
         self._filters: dict[str, Filters] = {}
@@ -55,7 +60,7 @@ class HostCompiler:
     def set_facts(self, facts: Facts) -> None:
         """Take new facts of the switch; touches the ports whose OpenFlow port changed, or everything they concern."""
         old, self.facts = self.facts, facts
-        if (old.tunnel_ofport, old.nd_responder) != (facts.tunnel_ofport, facts.nd_responder):
+        if _site(old) != _site(facts):
             self._touch(HOST)
             for name, vpc in self._vpcs.items():
                 for network in vpc.networks:
@@ -111,6 +116,7 @@ class HostCompiler:
             self._touch_network(name, network)
             _store(vpc.networks, network, declared)
             self._touch_network(name, network)
+            self._touch_told(name, vpc.together(network))
         if routers:
             self._change_routers(name, vpc, routers)
         for host, vtep in (hosts or {}).items():
@@ -148,7 +154,9 @@ class HostCompiler:
                     raise ConflictError(f"{new[key].subject} and {flow.subject} claim a flow of {key[0].name}")
                 new[key] = flow
         self._dirty = {}
-        return self._commit(gone, new)
+        delta = self._commit(gone, new)
+        told, self._told = self._told, {}
+        return replace(delta, leases=self._book.take(told))
 
     def _commit(self, gone: dict[Key, Owned], new: dict[Key, Owned]) -> Delta:
         flows = self.desired.flows
@@ -216,6 +224,8 @@ class HostCompiler:
                 self._touch_all(vpc.next_hops(router))
             for network in networks:
                 self._touch_network(name, network)
+            for router in step.values():
+                self._touch_told(name, _joins(router)[1])
         self._touch_all(Subject("router", name, router) for router in changes)
 
     def _touch_routers_over(self, vpc: HeldVpc, name: str, *nics: Port | RemoteEndpoint | None) -> None:
@@ -293,6 +303,11 @@ class HostCompiler:
         if network in vpc.router_of:
             self._touch(Subject("router", name, vpc.router_of[network]))
 
+    def _touch_told(self, name: str, networks: Iterable[str]) -> None:
+        """The ports here of networks, since what they are told of routes or gateways may be different."""
+        for network in networks:
+            self._touch_all(Subject("port", name, port) for port in self._vpcs[name].local.get(network, ()))
+
     def _unit_flows(self, unit: Subject) -> Iterable[Owned]:
         """The flows of what is computed at once: those of an object, or of what several objects make together."""
         if unit.kind == "policy":
@@ -330,6 +345,8 @@ class HostCompiler:
         if subject.kind == "host":
             return [row for feature in FEATURES if feature.host for row in feature.host(self.facts)]
         vpc = self._vpcs.get(subject.vpc)
+        if subject.kind == "port":
+            self._told[subject] = None  # unless it is plugged and has a lease, below
         if vpc is None:
             return ()
         if subject.kind == "network":
@@ -339,6 +356,8 @@ class HostCompiler:
         made = self._neighbour(vpc, subject) if subject.kind == "endpoint" else self._port(vpc, subject)
         if made is None:
             return ()
+        if made.ofport is not None and made.lease is not None:
+            self._told[subject] = (made.ofport, made.lease)
         return [row for rows in _PORT_ROWS for row in rows(made, self.facts)]
 
     def _network_rows(self, vpc: HeldVpc, subject: Subject) -> Iterable[Row]:
@@ -373,6 +392,8 @@ class HostCompiler:
             judged |= {"policy": numbered.number, "bank": numbered.bank.id, "zone": zone or 0}
             judged["behind"] = vpc.behind(subject.name, port)
             ofport = None if zone is None else ofport  # unfiltered it must not be
+        if ofport is not None:
+            judged["lease"] = lease_of(vpc, subject.name, port, self.facts.mtu)
         members = self._members(vpc, subject.vpc, port)
         return endpoint(port, _assigned(network.vni, subject), ofport, local, vteps, members, **judged)
 
@@ -446,6 +467,11 @@ _vtep_int = functools.lru_cache(1 << 16)(ip_int)  # there are few, and every por
 
 def _policy(port: Port) -> Policy:
     return tuple(sorted(groups_of(port)))
+
+
+def _site(facts: Facts) -> tuple[object, ...]:
+    """What concerns all ports."""
+    return facts.tunnel_ofport, facts.nd_responder, facts.mtu
 
 
 def _joins(router: Router | None) -> tuple[int | None, tuple[str, ...]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ovsnet.pipeline.template import Key, Row
+from ovsnet.responders.lease import Lease
 
 
 class Subject(NamedTuple):
@@ -40,14 +41,18 @@ class Owned(NamedTuple):
 
 @dataclass(frozen=True)
 class Delta:
-    """The difference between two states of Desired: flows to add (new or changed) and to remove."""
+    """The difference between two states of Desired: flows to add (new or changed) and to remove.
+
+    ``leases`` are those that changed, by OpenFlow port; ``None``: that port is told nothing any more.
+    """
 
     add: tuple[Owned, ...] = ()
     remove: tuple[Owned, ...] = ()
+    leases: Mapping[int, Lease | None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         """Whether there is any difference."""
-        return bool(self.add or self.remove)
+        return bool(self.add or self.remove or self.leases)
 
 
 class ConflictError(Exception):
@@ -55,10 +60,14 @@ class ConflictError(Exception):
 
 
 class Desired:
-    """The flows that a host should have: by key, each with the model object that it stems from."""
+    """The flows that a host should have: by key, each with the model object that it stems from.
 
-    def __init__(self, flows: Iterable[Owned] = ()) -> None:
+    ``leases`` is what ports here are told of their addresses, by OpenFlow port.
+    """
+
+    def __init__(self, flows: Iterable[Owned] = (), leases: Mapping[int, Lease] | None = None) -> None:
         self.flows: dict[Key, Owned] = {flow.row.key: flow for flow in flows}
+        self.leases: Mapping[int, Lease] = leases or {}
 
     def __len__(self) -> int:
         """The number of flows."""
@@ -69,8 +78,8 @@ class Desired:
         return iter(self.flows.values())
 
     def __eq__(self, other: object) -> bool:
-        """Equal when the very same flows stem from the same objects."""
-        return isinstance(other, Desired) and self.flows == other.flows
+        """Equal when the very same flows stem from the same objects, and ports are told the same."""
+        return isinstance(other, Desired) and self.flows == other.flows and self.leases == other.leases
 
     __hash__ = None  # type: ignore[assignment]
 

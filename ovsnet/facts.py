@@ -15,7 +15,7 @@ class Facts:
     solicitation into its answer (user space can, the kernel's cannot). ``down`` are the VPCs whose ports here
     are kept down, since nobody has confirmed yet that they are still placed on this host. ``zones`` maps the id of a
     port here to the conntrack zone (1-65535) that is its own and that flows may use; a filtered port that has none yet
-    is as one that is not plugged.
+    is as one that is not plugged. ``mtu`` is what fits into the underlay through a tunnel, in bytes.
     """
 
     ofports: Mapping[str, int] = field(default_factory=dict)
@@ -23,6 +23,7 @@ class Facts:
     nd_responder: bool = True
     down: frozenset[str] = frozenset()
     zones: Mapping[str, int] = field(default_factory=dict)
+    mtu: int = 1450
 
     @staticmethod
     def assumed(iface_ids: Iterable[str], *, nd_responder: bool = True) -> Facts:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ovsnet.compiler import compile_states
 from ovsnet.desired import Desired
 from ovsnet.errors import UserError
 from ovsnet.facts import Facts
 from ovsnet.model import Host, Model, states_for_host
+from ovsnet.model.names import inner_mtu
 from ovsnet.model.numbers import ip_int, mac_int
 from ovsnet.pipeline import fields as f
 from ovsnet.pipeline.fields import Field
@@ -49,7 +52,8 @@ def assumed_facts(model: Model, host: str) -> Facts:
         for name, port in has.ports.items()
         if host in port.hosts
     )
-    return Facts.assumed(iface for _, _, iface in mine)
+    seen = Facts.assumed(iface for _, _, iface in mine)
+    return replace(seen, mtu=inner_mtu(model.underlay.mtu, model.hosts[host].vtep))
 
 
 def frame(

@@ -32,6 +32,7 @@ from ovsnet.facts import Facts
 from ovsnet.features import TEMPLATES
 from ovsnet.http.events import EventLog
 from ovsnet.log import about, about_port
+from ovsnet.model.names import inner_mtu
 from ovsnet.model.types import VpcState
 from ovsnet.numbers import Numbers
 from ovsnet.openflow import SwitchPort
@@ -278,7 +279,8 @@ class Agent:
 
     def _seen(self) -> Facts:
         """The facts without zones: the loop that enforces has those itself."""
-        return replace(facts_of(self.ovsdb.state), down=self.boot.waiting)
+        mtu = inner_mtu(self.config.underlay_mtu, self.config.vtep)
+        return replace(facts_of(self.ovsdb.state), down=self.boot.waiting, mtu=mtu)
 
     def dropped(self, ofport: int) -> int:
         """Frames that port security has refused from an OpenFlow port. Raises SwitchError."""

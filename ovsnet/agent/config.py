@@ -17,7 +17,7 @@ BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
 @dataclass(frozen=True)
 class Config:
     """An agent's own configuration; ``vtep`` is the host's tunnel address, ``datapath`` ``netdev`` or ``system``,
-    ``encapsulation`` that of its tunnels.
+    ``encapsulation`` that of its tunnels, ``underlay_mtu`` the underlay's MTU in bytes.
 
     ``boot_policy`` says what becomes of ports that nobody has confirmed since the machine was booted: ``hold`` keeps
     them down, ``open`` lets them up ``boot_grace`` seconds after the agent's start.
@@ -31,6 +31,7 @@ class Config:
     bridge: str = "br-int"
     datapath: str = "system"
     encapsulation: Encapsulation = "vxlan"
+    underlay_mtu: int = 1500
     audit_every: float = AUDIT_EVERY
     boot_id_file: Path = BOOT_ID_FILE
     boot_policy: Literal["hold", "open"] = "hold"

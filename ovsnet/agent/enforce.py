@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from ovsnet.log import about
 from ovsnet.openflow.api import SwitchPort
 from ovsnet.openflow.codec import encode_plan
 from ovsnet.openflow.errors import SwitchDisconnected, SwitchError, SwitchTimeout
-from ovsnet.openflow.meters import keep_meters, lacking
+from ovsnet.openflow.meters import ADD, DELETE, METERS, change_meters, keep_meters, lacking, of_port
 from ovsnet.openflow.tables import Refused, apply_plan, read_actual
 from ovsnet.pipeline import fields
 from ovsnet.pipeline.render import flow_text
@@ -64,18 +65,22 @@ class Enforcer:
         self._last_claimed: dict[int, str] = {}
         self._moved = False
         self._meterless = False
+        self._meters: set[int] = set()  # those of single ports that are in the switch
+        self._metered: Counter[int] = Counter()  # how many flows use each
 
     def read(self) -> Actual:
         """What the switch really has of ours. Raises SwitchError."""
         return read_actual(self.switch)
 
-    def read_with_meters(self) -> Actual:
+    def read_with_meters(self, desired: Desired) -> Actual:
         """The same, once our meters are in place. Flows that a meter came too late for count as not there.
 
         Raises SwitchError; a switch that refuses meters only gets a warning.
         """
         try:
-            added = keep_meters(self.switch)
+            wanted = {*_port_meters(desired), *_port_meters(self.flows.values())}
+            added = keep_meters(self.switch, [*METERS, *map(of_port, wanted)])
+            self._meters = wanted
         except (SwitchDisconnected, SwitchTimeout):
             raise
         except SwitchError as exc:
@@ -91,7 +96,7 @@ class Enforcer:
 
     def lacks_meters(self) -> bool:
         """Whether the switch has other meters than ours, though it took them before. Raises SwitchError."""
-        return not self._meterless and bool(lacking(self.switch))
+        return not self._meterless and bool(lacking(self.switch, [*METERS, *map(of_port, list(self._meters))]))
 
     def differences(self, actual: Actual) -> list[Difference]:
         """How the switch differs from what it was left with, flow by flow."""
@@ -120,6 +125,7 @@ class Enforcer:
             known = desired.flows.get(key) or before.get(key)
             self.flows[key] = Owned(row, known.subject if known is not None else attribute(row))
         self._strays = actual.strays
+        self._metered = Counter(_port_meters(self.flows.values()))
 
     def claim(self, vpc: str, vnis: frozenset[int]) -> None:
         """Note the VNIs that a VPC's networks and routers have from now on; none for a VPC that is gone."""
@@ -175,6 +181,7 @@ class Enforcer:
 
     def _attempt(self, steps: Plan) -> bool:
         """Apply steps in which VPCs take over from each other, all or nothing; false if the switch refuses."""
+        self._add_meters(steps)
         count = sum(steps.counts.values())
         result = self.switch.apply_bundle(lambda bundle_id, xid: encode_plan(steps, bundle_id, xid), count)
         if result.committed:
@@ -245,7 +252,11 @@ class Enforcer:
                     self.flows[key] = wanted
 
     def _apply_once(self, steps: Plan) -> int:
-        """One bundle; takes note of what it changed and of the VPCs that had to be left out."""
+        """One bundle; takes note of what it changed and of the VPCs that had to be left out.
+
+        Meters of ports are there before the flows that use them.
+        """
+        self._add_meters(steps)
         outcome = apply_plan(self.switch, steps, self._owner)
         self._record(outcome.applied)
         for vpc, refused in outcome.refused.items():
@@ -253,11 +264,24 @@ class Enforcer:
         return sum(outcome.applied.counts.values())
 
     def _record(self, applied: Plan) -> None:
-        for row in applied.remove:
-            self.flows.pop(row.key, None)
+        gone = [owned for row in applied.remove if (owned := self.flows.pop(row.key, None)) is not None]
+        new = [owned for owned in applied.add if owned.row.key not in self.flows]
         self.flows.update({owned.row.key: owned for owned in (*applied.add, *applied.change)})
         if applied.strays:
             self._strays = ()
+        self._metered.update(_port_meters(new))
+        self._metered.subtract(_port_meters(gone))
+        unused = {number for number in _port_meters(gone) if not self._metered[number]}
+        if not self._meterless:
+            change_meters(self.switch, DELETE, map(of_port, unused))
+        self._meters -= unused
+
+    def _add_meters(self, steps: Plan) -> None:
+        """Put the meters of single ports in place, which flows take hold of when they are added."""
+        if not self._meterless:
+            new = set(_port_meters(steps.add)) - self._meters
+            change_meters(self.switch, ADD, map(of_port, new))
+            self._meters |= new
 
     def _hold(self, vpc: str, hold: Hold) -> None:
         self.held[vpc] = hold
@@ -276,6 +300,18 @@ class Enforcer:
     def _owner_changes(self, owned: Owned) -> bool:
         present = self.flows.get(owned.row.key)
         return present is not None and present.subject.vpc != owned.subject.vpc
+
+
+def _port_meters(flows: Iterable[Owned]) -> list[int]:
+    """The numbers of single ports' meters, once for each flow that uses one."""
+    return [owned.row.values[at] for owned in flows if (at := _meter_place(owned.row.template)) is not None]
+
+
+@functools.cache
+def _meter_place(template: FlowTemplate) -> int | None:
+    """Which of a template's values is the number of a port's meter."""
+    named = {action.meter for action in template.actions if isinstance(action, Copy)}
+    return next((at for at, param in enumerate(template.params) if param.name in named), None)
 
 
 @functools.cache

@@ -29,7 +29,7 @@ from ovsnet.http.service import (
     tcp_listener,
     unix_listener,
 )
-from ovsnet.model.checks import NAME
+from ovsnet.model.checks import MAX_MTU, MIN_MTU, NAME
 from ovsnet.model.numbers import ip_int, ip_text
 from ovsnet.model.types import Encapsulation
 from ovsnet.openflow.process import SwitchProcess
@@ -87,6 +87,13 @@ def parser() -> argparse.ArgumentParser:
         help="of the tunnels, the same on all hosts (default: %(default)s)",
     )
     add(
+        "--underlay-mtu",
+        type=int,
+        default=1500,
+        metavar="BYTES",
+        help="of the network that carries the tunnels; ports are told what fits (default: %(default)s)",
+    )
+    add(
         "--run-dir",
         type=Path,
         default=Path("/run/ovsnet"),
@@ -141,6 +148,8 @@ def config_of(options: argparse.Namespace) -> Config:
         if directory is None:
             raise UserError(f"--ovsdb {options.ovsdb} is no unix socket, so the bridge's is unknown. Give --openflow")
         openflow = f"unix:{directory / (options.bridge + '.mgmt')}"
+    if not MIN_MTU <= options.underlay_mtu <= MAX_MTU:
+        raise UserError(f"--underlay-mtu {options.underlay_mtu}: give {MIN_MTU} to {MAX_MTU} bytes")
     if options.audit_interval <= 0:
         raise UserError(f"--audit-interval {options.audit_interval:g}: give seconds, more than 0")
     if options.boot_grace < 0:
@@ -154,6 +163,7 @@ def config_of(options: argparse.Namespace) -> Config:
         bridge=options.bridge,
         datapath=options.datapath,
         encapsulation=options.encapsulation,
+        underlay_mtu=options.underlay_mtu,
         audit_every=options.audit_interval,
         boot_id_file=options.boot_id_file,
         boot_policy=options.boot_policy,

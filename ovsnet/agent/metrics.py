@@ -89,7 +89,8 @@ METRICS: tuple[Metric[Observed], ...] = (
     Metric(
         "ovsnet_agent_packets",
         "counter",
-        "Packets for the agent: log entries, answers to rejected ones and of routers, those that a limit left out.",
+        "Packets for the agent: log entries, answers to rejected ones and of routers, those that a limit left out; "
+        "leases, requests for other addresses that were refused, advertisements, requests beyond a port's meter.",
         lambda seen: {(what,): n for what, n in seen.agent.packets.counts().items()},
         ("what",),
     ),

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ovsnet.agent.packets")
 
-COUNTED = ("logged", "rejected", "answered", "suppressed")
-"""What is counted: log entries, answers to rejected packets, answers of routers, and what a limit left out."""
+COUNTED = ("logged", "rejected", "answered", "suppressed", "leased", "refused", "advertised")
+"""What is counted: log entries, answers to rejected packets, answers of routers, and what a limit left out; leases,
+requests for other addresses that were refused, and router advertisements.
+"""
 _VERDICTS = {ALLOW: "allow", DROP: "drop", REJECT: "reject"}
 _PROTOCOL_NAMES = {number: name for name, number in sorted(PROTOCOLS.items(), reverse=True)}
 
@@ -47,7 +49,7 @@ class PacketLog:
         self._switch, self._events = switch, events
         self._rule_of, self._port_at = rule_of, port_at
         self._jobs = Jobs("packet log")
-        self._tallies = {what: _Tally() for what in (*COUNTED, "dropped")}
+        self._tallies = {what: _Tally() for what in (*COUNTED, "dropped", "excess")}
 
     def start(self) -> None:
         """Have rejected packets answered and logged ones told from now on."""
@@ -62,15 +64,19 @@ class PacketLog:
         self._jobs.stop()
 
     def counts(self) -> dict[str, int]:
-        """By each of COUNTED, how many packets since the agent's start, as far as can be known now."""
+        """By each of COUNTED, how many packets since the agent's start, as far as can be known now.
+
+        ``excess`` is what ports asked of their addresses beyond their meters.
+        """
         try:
             counted = self._switch.counters()
             for what in COUNTED:
                 self._tallies[what].see(counted.get(what, 0))
-            self._tallies["dropped"].see(dropped(self._switch))
+            for what, count in zip(("dropped", "excess"), dropped(self._switch), strict=True):
+                self._tallies[what].see(count)
         except SwitchError:
             pass  # what was known before still holds
-        counts = {what: self._tallies[what].total for what in COUNTED}
+        counts = {what: self._tallies[what].total for what in (*COUNTED, "excess")}
         counts["suppressed"] += self._tallies["dropped"].total
         return counts
 

@@ -229,6 +229,8 @@ class Reconciler:
             return True
         wanted = self._settle(facts)
         delta = self._compile()
+        if delta.leases:
+            self.switch.tell(delta.leases)
         saved = self._numbers is None or self._numbers.save()
         generation = self.switch.generation
         if not self.switch.connected:
@@ -273,7 +275,7 @@ class Reconciler:
         desired = self.compiler.desired
         self.enforcer.frozen = frozenset(self._broken)
         if fresh:
-            self.enforcer.adopt(self.enforcer.read_with_meters(), desired, self._attribute)
+            self.enforcer.adopt(self.enforcer.read_with_meters(desired), desired, self._attribute)
             changed = self.enforcer.converge(desired)
         else:
             changed = self.enforcer.advance(desired, delta)
@@ -364,6 +366,7 @@ class Reconciler:
             return self.compiler.update()
         except Exception:
             log.exception("compiling failed; finding the VPC that is to blame")
+        before = self.compiler.desired.leases
         while True:
             self.compiler = HostCompiler(self.compiler.host, self.compiler.numbers)
             self.compiler.set_facts(self._compiled_facts or Facts())
@@ -374,7 +377,8 @@ class Reconciler:
             log.error("VPC %s cannot be compiled: %s", vpc, reason, extra=about(vpc))
             self._broken[vpc] = Hold(f"cannot be compiled: {reason}", path=f"vpcs.{vpc}")
         self._synced_generation = 0
-        return Delta()
+        after = self.compiler.desired.leases
+        return Delta(leases={**dict.fromkeys(before.keys() - after.keys()), **after})
 
     def _compile_all(self) -> tuple[str, str] | None:
         """Compile VPC by VPC; the first that fails, with the reason."""

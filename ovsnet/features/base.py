@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ovsnet.facts import Facts
 from ovsnet.pipeline.template import FlowTemplate, Row
+from ovsnet.responders.lease import Lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Endpoint(NamedTuple):
     of a secured local port's security groups (``zone`` 0: stateless ones); ``members`` are those of its
     addresses that rules here speak of. ``present`` tells whether its network has a port on the host compiled for;
     else it is reached through a router alone. ``routed`` tells whether there is one, ``behind`` are the ranges, as
-    (address, mask, 32 or 128), that it sends to the port.
+    (address, mask, 32 or 128), that it sends to the port. ``lease`` is what a plugged local port is told when it asks.
     """
 
     vni: int
@@ -63,6 +64,7 @@ class Endpoint(NamedTuple):
     bank: int = 0
     zone: int = 0
     members: Members = ()
+    lease: Lease | None = None
 
     @property
     def v6_all(self) -> tuple[int, ...]:

@@ -155,7 +155,7 @@ def start_agent(host: HostSpec, environment: Mapping[str, str] | None = None) ->
     run_dir = Path(host.run_dir)
     command = [sys.executable, "-m", "ovsnet.agent.main", "--host", host.name, "--vtep", host.vtep]
     command += ["--ovsdb", ovs_of(host).db_target, "--bridge", INTEGRATION, "--datapath", host.datapath]
-    command += ["--encapsulation", host.encapsulation]
+    command += ["--encapsulation", host.encapsulation, "--underlay-mtu", str(host.mtu)]
     command += ["--run-dir", str(run_dir), "--state-dir", str(run_dir / "state"), *_reached_by(host)]
     command += ["--boot-id-file", str(_boot_id(host))]
     return agent_of(host).start(host.netns, command, {"OVS_RUNDIR": host.run_dir, **(environment or {})})

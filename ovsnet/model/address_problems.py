@@ -22,7 +22,7 @@ ADDRESS_KINDS = (
     ProblemKind(
         "invalid-ra",
         "Router advertisements that contradict the subnet",
-        "Router advertisements are IPv6's. With 'ra: stateful' they say that addresses come by DHCPv6, so 'dhcp' is on.",
+        "Router advertisements are IPv6's. With 'ra: stateful' addresses come by DHCPv6, so 'dhcp' is on.",
         "{suggestion}",
         ("subnet",),
     ),

@@ -250,9 +250,7 @@ def _check_offer(drafts: Drafts, path: Path, subnet: Subnet, cidr: Cidr) -> tupl
     if len(subnet.dns) > MOST_RESOLVERS:
         reason = f"there are {len(subnet.dns)}, and at most {MOST_RESOLVERS} are possible"
         drafts.add("invalid-dns", (*path, "dns"), reason, values=version)
-    return tuple(
-        _resolver(drafts, (*path, "dns", index), text, cidr, version) for index, text in enumerate(subnet.dns)
-    )
+    return tuple(_resolver(drafts, (*path, "dns", index), text, cidr, version) for index, text in enumerate(subnet.dns))
 
 
 def _resolver(drafts: Drafts, path: Path, text: str, cidr: Cidr, version: dict[str, str]) -> str:

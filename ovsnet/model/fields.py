@@ -60,7 +60,8 @@ FIELDS: dict[tuple[type, str], Doc] = {
     (Model, "hosts"): Doc("The hypervisors by name.", "{hv1: {vtep: 10.0.0.11}}", NAME_PATTERN),
     (Model, "vpcs"): Doc("The tenants' isolated domains by name.", "{shop: {networks: {}, ports: {}}}", NAME_PATTERN),
     (Underlay, "mtu"): Doc(
-        "The underlay's MTU in bytes. Tunnelled packets may be 50 bytes smaller over IPv4, 70 over IPv6.",
+        "The underlay's MTU in bytes; each agent is started with the same `--underlay-mtu`. What ports send may be 50 "
+        "bytes smaller over IPv4, 70 over IPv6, and that is what they are told.",
         "1500",
         least=1350,
         most=65535,
@@ -175,9 +176,7 @@ FIELDS: dict[tuple[type, str], Doc] = {
         "slaac",
     ),
     (Subnet, "dns"): Doc("The resolvers that its ports are told, 8 at most.", "[192.168.1.53]", IP_PATTERN),
-    (Subnet, "lease"): Doc(
-        "How many seconds what ports are told holds.", "3600", least=60, most=31536000
-    ),
+    (Subnet, "lease"): Doc("How many seconds what ports are told holds.", "3600", least=60, most=31536000),
     (Router, "vni"): Doc(
         "The number of the routed domain, out of the networks' VNIs; left out, it is assigned and kept in the lock "
         "file.",

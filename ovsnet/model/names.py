@@ -44,7 +44,7 @@ def _unknown(model: Model, name: str) -> UserError:
 
 
 def port_mtu(model: Model, vpc: str, port: Port) -> int:
-    """The MTU in bytes of a port's interface: its network's, or what fits into the underlay beside the tunnel's headers.
+    """The MTU in bytes of a port's interface: its network's, or what fits into the underlay beside tunnel headers.
 
     An unplaced port counts as on the hosts of its VPC's other ports; without any, IPv6 tunnels are assumed.
     """

@@ -118,8 +118,8 @@ _KINDS = (
     ProblemKind(
         "invalid-mtu",
         "An MTU out of range",
-        "The underlay's: from 1350 to 65535 bytes, 1280, which IPv6 needs inside the tunnel (RFC 8200, section 5), plus "
-        "70 for VXLAN over IPv6. A network's: from 1280 bytes to what fits into the underlay.",
+        "The underlay's: from 1350 to 65535 bytes, 1280, which IPv6 needs inside the tunnel (RFC 8200, section 5), "
+        "plus 70 for VXLAN over IPv6. A network's: from 1280 bytes to what fits into the underlay.",
         "Give {range} bytes.",
         ("underlay", "network"),
     ),

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ovsnet.openflow.notices import Notice
+    from ovsnet.responders.lease import Lease
 
 ALL_TABLES = 0xFF
 """OFPTT_ALL: every table."""
@@ -128,6 +129,13 @@ class SwitchPort(Protocol):
         Until then, copies of packets come to nobody through this connection. The callback is called on a thread for it.
         """
 
+    def tell(self, leases: Mapping[int, Lease | None]) -> None:
+        """Have ports told of their addresses from now on, by OpenFlow port; ``None``: that one is told nothing more.
+
+        What was given before for other ports still holds, also after connections are lost. Ports are answered, and
+        told of their routers, only once ``on_notice`` was called.
+        """
+
     def flush_zones(self, zones: Sequence[int], timeout: float = 60.0) -> None:
         """Have the connection tracker forget all connections of these zones (0-65535), and wait until it has."""
 
@@ -137,7 +145,8 @@ class SwitchPort(Protocol):
     def counters(self) -> dict[str, int]:
         """Counts since the start: connects, probes, replies to them, errors and messages dropped, by name.
 
-        Of copies of packets: ``rejected`` and ``answered`` (for a router), ``logged``, ``suppressed`` (none of them).
+        Of copies of packets: ``rejected`` and ``answered`` (for a router), ``logged``, ``suppressed`` (none of them);
+        of what ports are told of their addresses: ``leased``, ``refused``, ``advertised`` (asked or not).
         """
 
     def stop(self) -> None:

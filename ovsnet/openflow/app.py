@@ -18,10 +18,12 @@ from ovsnet.openflow.connection import Connection, Session
 from ovsnet.openflow.datapath import SwitchDatapath
 from ovsnet.openflow.errors import SwitchError, SwitchTimeout
 from ovsnet.openflow.events import EventEnforced, EventSwitchConnected, EventSwitchDisconnected
+from ovsnet.openflow.leases import Leases
 from ovsnet.openflow.notices import Notice, is_ours
 from ovsnet.openflow.responder import Responder
 from ovsnet.openflow.transactions import Transactions
 from ovsnet.pipeline.verdicts import CONTROLLER_ID
+from ovsnet.responders.lease import Lease
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -47,6 +49,7 @@ class OvsnetApp(OSKenApp):  # type: ignore[misc]
         self._publisher = publisher.Publisher(target, self._connection.counters)
         self._app_xids = wire.Xids(wire.Xids.APPS)
         self._responder: Responder | None = None
+        self._leases = Leases(target, self._connection.counters, self._answering)
         self._changed = threading.Condition()
         self._generation = 0
         self._datapath: SwitchDatapath | None = None
@@ -74,6 +77,7 @@ class OvsnetApp(OSKenApp):  # type: ignore[misc]
             self._stopped = True
         self._connection.stop()
         self._publisher.stop()
+        self._leases.stop()
         if self._responder is not None:
             self._responder.stop()
         self._leave()
@@ -216,12 +220,20 @@ class OvsnetApp(OSKenApp):  # type: ignore[misc]
         """
         with self._changed:
             if self._responder is None:
-                self._responder = Responder(self.target, self._connection.counters, callback)
+                self._responder = Responder(self.target, self._connection.counters, callback, self._leases)
                 if self._datapath is not None:
                     self._ask_for_copies(self._datapath)
 
+    def _answering(self) -> SwitchDatapath | None:
+        """The present connection, once copies of packets are asked for on it."""
+        return self._datapath if self._responder is not None else None
+
     def _ask_for_copies(self, datapath: SwitchDatapath) -> None:
         datapath.send(wire.set_controller_id(self._app_xids.take(), CONTROLLER_ID))
+
+    def tell(self, leases: Mapping[int, Lease | None]) -> None:
+        """See SwitchPort."""
+        self._leases.tell(leases)
 
     def flush_zones(self, zones: Sequence[int], timeout: float = 60.0) -> None:
         """See SwitchPort."""

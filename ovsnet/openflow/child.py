@@ -18,6 +18,7 @@ import msgspec
 from ovsnet.openflow.api import Timing
 from ovsnet.openflow.channel import Channel
 from ovsnet.openflow.errors import SwitchError
+from ovsnet.responders.lease import Lease
 
 if TYPE_CHECKING:
     from ovsnet.openflow.app import OvsnetApp
@@ -26,6 +27,10 @@ LOG = logging.getLogger(__name__)
 
 _Parts = queue.SimpleQueue[tuple[bool | None, bytearray]]
 """The parts of a payload, and at the end whether that was all of it."""
+
+
+_IN_ORDER = frozenset({"notices", "leases"})
+"""What is done at once, so that it holds for whoever asks for a barrier after it."""
 
 
 def _arriving(parts: _Parts) -> Iterator[bytearray]:
@@ -56,6 +61,8 @@ def _answer(app: OvsnetApp, channel: Channel, what: str, arguments: list[Any], p
         app.order(*arguments)
     if what == "notices":
         app.on_notice(lambda notice: _tell(channel, "notice", notice))
+    if what == "leases":
+        app.tell(dict(msgspec.convert(arguments[0], list[tuple[int, Lease | None]])))
     if what == "barrier":
         app.barrier(*arguments)
     elif what == "flush":
@@ -105,7 +112,7 @@ def serve(channel: Channel, target: str, timing: Timing) -> None:
             parts = _Parts()
             if what == "bundle":
                 arriving[number] = parts
-            if what == "notices":  # at once, so that they come to whoever asks for a barrier after it
+            if what in _IN_ORDER:
                 _handle(app, channel, head, parts)
             else:
                 pool.submit(_handle, app, channel, head, parts)

@@ -120,7 +120,7 @@ def _action(action: Action, values: dict[str, int]) -> Any:
 
 def _act(action: Action, values: dict[str, int]) -> Any:
     if isinstance(action, Copy):
-        return ToController(action.length, CONTROLLER_ID, action.meter)
+        return ToController(action.length, CONTROLLER_ID, _resolve(action.meter, values))
     if isinstance(action, Call):
         return PARSER.NXActionResubmitTable(in_port=OFPP_IN_PORT16, table_id=action.table.id)
     if isinstance(action, DecTtl):

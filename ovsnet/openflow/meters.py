@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from ovsnet.openflow import wire
 from ovsnet.openflow.api import SwitchPort
-from ovsnet.pipeline.verdicts import LOG_METER, REJECT_METER, ROUTER_METER
+from ovsnet.pipeline.verdicts import LOG_METER, PORT_METERS, REJECT_METER, ROUTER_METER
 
 OWN = range(1001, 1017)
-"""The ids of our meters."""
+"""The ids of the meters that a whole switch has; those of its ports are ``PORT_METERS``."""
 ADD, MODIFY, DELETE = 0, 1, 2
 _PKTPS, _BURST, _STATS = 2, 4, 8
 _FLAGS = _PKTPS | _BURST
@@ -40,6 +40,13 @@ class Meter:
 
 METERS = (Meter(REJECT_METER, 500, 500), Meter(LOG_METER, 100, 100), Meter(ROUTER_METER, 500, 500))
 """The meters that each of our switches has."""
+PORT_RATE, PORT_BURST = 10, 20
+"""What one port may ask of its addresses, in packets: a client that gets a lease sends two or three."""
+
+
+def of_port(number: int) -> Meter:
+    """A port's own meter."""
+    return Meter(number, PORT_RATE, PORT_BURST)
 
 
 def meter_mod(command: int, meter: Meter) -> bytes:
@@ -90,7 +97,7 @@ def steps(present: Mapping[int, Meter | None], wanted: Iterable[Meter]) -> Itera
         elif present[number] != meter:
             yield MODIFY, meter
     for number in present:
-        if number in OWN and number not in names:
+        if (number in OWN or number in PORT_METERS) and number not in names:
             yield DELETE, Meter(number, 0, 0)
 
 
@@ -112,7 +119,18 @@ def keep_meters(port: SwitchPort, wanted: Iterable[Meter] = METERS, timeout: flo
     return any(command == ADD for command, _meter in commands)
 
 
-def dropped(port: SwitchPort, timeout: float = 2.0) -> int:
-    """How many packets our meters have kept from us since they were added. Raises SwitchError."""
+def change_meters(port: SwitchPort, command: int, changed: Iterable[Meter], timeout: float = 10.0) -> None:
+    """Have ``command`` done to meters, before anything that is asked for later. Raises SwitchError."""
+    bodies = [meter_mod(command, meter) for meter in changed]
+    if bodies:
+        port.order(wire.METER_MOD, bodies, timeout)
+
+
+def dropped(port: SwitchPort, timeout: float = 2.0) -> tuple[int, int]:
+    """How many packets our meters have kept from us since they were added: the switch's and its ports'.
+
+    Raises SwitchError.
+    """
     counts = parse_dropped(port.multipart(wire.MP_METER, all_meters(), timeout))
-    return sum(count for number, count in counts.items() if number in OWN)
+    switch, ports = (sum(n for number, n in counts.items() if number in of) for of in (OWN, PORT_METERS))
+    return switch, ports

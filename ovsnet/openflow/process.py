@@ -32,6 +32,8 @@ from ovsnet.openflow.notices import Notice
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from ovsnet.responders.lease import Lease
+
 LOG = logging.getLogger(__name__)
 
 GRACE = 2.0
@@ -72,6 +74,7 @@ class SwitchProcess:
         self._connect_callbacks: list[Callable[[int], None]] = []
         self._disconnect_callbacks: list[Callable[[str], None]] = []
         self._notice_callback: Callable[[Notice], None] | None = None
+        self._leases: dict[int, Lease] = {}
         self._ids = itertools.count(1)
         self._bundle_xids = wire.Xids(wire.Xids.BUNDLES)
         self._bundle_ids = wire.Xids((1, wire.ANY))
@@ -161,6 +164,18 @@ class SwitchProcess:
         if channel is not None:
             _want_notices(channel)
 
+    def tell(self, leases: Mapping[int, Lease | None]) -> None:
+        """See SwitchPort; a new child is told all of them."""
+        with self._changed:
+            for ofport, lease in leases.items():
+                if lease is None:
+                    self._leases.pop(ofport, None)
+                else:
+                    self._leases[ofport] = lease
+            channel = self._channel
+            if channel is not None:
+                _tell_leases(channel, leases)
+
     def flush_zones(self, zones: Sequence[int], timeout: float = 60.0) -> None:
         """See SwitchPort."""
         self._ask(timeout, "flush", list(zones), timeout)
@@ -239,6 +254,7 @@ class SwitchProcess:
             self._child = child
             self._channel = None if self._stopping else channel
             wanted = self._notice_callback is not None
+            _tell_leases(channel, self._leases)
         if wanted:
             _want_notices(channel)
         while not self._stopping and (frame := channel.read()) is not None:
@@ -306,6 +322,11 @@ def _write_parts(channel: Channel, number: int, parts: Iterable[Buffer]) -> None
         whole = True
     finally:
         channel.write(["part", number, whole])
+
+
+def _tell_leases(channel: Channel, leases: Mapping[int, Lease | None]) -> None:
+    with contextlib.suppress(OSError):  # the child is gone; the next one is told when it starts
+        channel.write(["leases", 0, list(leases.items())])
 
 
 def _want_notices(channel: Channel) -> None:

@@ -1,4 +1,5 @@
-"""Takes copies of packets: answers what rules reject and what routers do not pass on, tells of what rules log.
+"""Takes copies of packets: answers what rules reject, what routers do not pass on and what ports ask of their
+addresses, tells of what rules log.
 
 It has a thread of its own, so that no packet delays the connection. What is more than it can take is dropped and
 counted; so is everything while there is no connection, and a rejected packet is then a dropped one.
@@ -14,6 +15,7 @@ from typing import Any
 from ovsnet.openflow import notices, routers
 from ovsnet.openflow.datapath import SwitchDatapath
 from ovsnet.openflow.jobs import Jobs
+from ovsnet.openflow.leases import Leases
 from ovsnet.openflow.notices import Limiter, Notice, PacketIn
 from ovsnet.openflow.osken import PARSER
 from ovsnet.pipeline import fields, tables
@@ -32,8 +34,10 @@ _RESUBMIT_IN_PORT = 0xFFF8
 class Responder(Jobs):
     """Looks at copies of packets; ``tell(notice)`` is called for what is logged, on its thread."""
 
-    def __init__(self, name: str, counters: Counter[str], tell: Callable[[Notice], None]) -> None:
-        self._counters, self._tell = counters, tell
+    def __init__(
+        self, name: str, counters: Counter[str], tell: Callable[[Notice], None], leases: Leases | None = None
+    ) -> None:
+        self._counters, self._tell, self._leases = counters, tell, leases
         self._limiter = Limiter(LOG_RATE, LOG_BURST)
         self._waiting = 0
         super().__init__(f"responder {name}")
@@ -53,6 +57,10 @@ class Responder(Jobs):
         copied = notices.parse(raw)
         packet = None if copied is None else read(copied.frame)
         if copied is None or packet is None:
+            return
+        if copied.table == tables.PORT_SECURITY.id:
+            if self._leases is not None:
+                self._leases.answer(datapath, copied)
             return
         if copied.table in _ROUTERS:
             frame = routers.answer(copied, packet)

@@ -126,7 +126,7 @@ def _action_text(action: Action, values: dict[str, int] | None, *, names: bool) 
         return f"call:{action.table.name}" if names else f"resubmit(,{action.table.id})"
     if isinstance(action, Copy):
         owner = "" if names else f"id={CONTROLLER_ID},"
-        return f"controller(max_len={action.length},{owner}meter_id={action.meter})"
+        return f"controller(max_len={action.length},{owner}meter_id={_plain(action.meter, values)})"
     if isinstance(action, Choose):
         return _choose_text(action, values, names=names)
     return "dec_ttl" if isinstance(action, DecTtl) else _track_text(action, names=names)

@@ -51,13 +51,16 @@ PORT_SECURITY = Table(
     10,
     "port_security",
     "A workload sends with its own addresses only: source MAC with source IP, ARP sender addresses, untagged. What "
-    "is not listed is dropped, and counted against the port.",
-    features=("port_security",),
+    "is not listed is dropped, and counted against the port. What it asks of its own addresses, by DHCP or a router "
+    "solicitation, goes to the agent.",
+    features=("port_security", "dhcp"),
     reads=(
-        f.IN_PORT, f.VLAN_VID, f.ETH_SRC, f.ETH_TYPE, f.ARP_OP, f.ARP_SHA, f.ARP_SPA, f.IPV4_SRC, f.IPV6_SRC,
-        f.IP_FRAG, f.IP_PROTO, f.ICMPV6_TYPE, f.ICMPV6_CODE, f.ND_TARGET, f.ND_SLL,
+        f.IN_PORT, f.VLAN_VID, f.ETH_SRC, f.ETH_DST, f.ETH_TYPE, f.ARP_OP, f.ARP_SHA, f.ARP_SPA, f.IPV4_SRC,
+        f.IPV6_SRC, f.IPV6_DST, f.IP_FRAG, f.IP_PROTO, f.UDP_SRC, f.UDP_DST, f.ICMPV6_TYPE, f.ICMPV6_CODE,
+        f.ND_TARGET, f.ND_SLL,
     ),
     next=("nd_security", "arp", "nd", "egress", "route"),
+    copies=True,
     missed="It came in on a port that is not bound.",
 )  # fmt: skip
 ND_SECURITY = Table(

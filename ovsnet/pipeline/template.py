@@ -68,7 +68,7 @@ class Commit:
 class Copy:
     """A copy of the packet for the agent, ``length`` bytes of it at most, if the meter lets it pass."""
 
-    meter: int
+    meter: Value
     length: int
 
 
@@ -175,6 +175,8 @@ class FlowTemplate:
                 _collect(found, action.value, action.field)
             elif isinstance(action, Choose):
                 _collect(found, action.last, _LINK)
+            elif isinstance(action, Copy):
+                _collect(found, action.meter, _METER)
             elif isinstance(action, Output) and not isinstance(action.port, RegisterField):
                 _collect(found, action.port, _OFPORT)
         object.__setattr__(self, "params", tuple(found.values()))
@@ -197,6 +199,7 @@ class FlowTemplate:
 Key = tuple[FlowTemplate, tuple[int, ...]]
 _OFPORT = Field("ofport", 32, "int", "in_port", "OpenFlow port number")
 _LINK = Field("last", 16, "int", "", "number of the last of several")
+_METER = Field("meter", 32, "int", "", "number of a meter")
 _PRIORITY = Field("priority", 16, "int", "", "OpenFlow priority")
 
 

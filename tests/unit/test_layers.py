@@ -22,6 +22,7 @@ LAYERS = (
     ("desired",),
     ("filters", "members"),
     ("held",),
+    ("leases",),
     ("compiler",),
     ("plan", "explain"),
     ("library",),

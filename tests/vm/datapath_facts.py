@@ -189,7 +189,7 @@ def copies(h1: Host, h2: Host) -> Facts:
     started = time.monotonic()
     facts["logged and allowed"] = W1.ping(W2.ip, 60, 0.05)
     facts["logged, at most"] = int(5 + time.monotonic() - started + 2)
-    facts["logged, dropped by the meter"] = dropped(switch)
+    facts["logged, dropped by the meter"] = dropped(switch)[0]
     facts["logged, told"] = len(told)
     facts["logged, in full"] = all((one.rule, one.ofport, one.verdict) == (77, 1, ALLOW) for one in told)
     facts["logged, by the kernel"] = "slow_path" not in h1.ovs.appctl("dpctl/dump-flows", "system@ovs-system", "-m")
