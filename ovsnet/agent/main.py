@@ -77,22 +77,7 @@ def parser() -> argparse.ArgumentParser:
     add("--ovsdb", default="unix:/run/openvswitch/db.sock", help="the OVSDB server (default: %(default)s)")
     add("--openflow", help="the bridge's management socket (default: BRIDGE.mgmt beside the OVSDB socket)")
     add("--bridge", default="br-int", help="the integration bridge (default: %(default)s)")
-    add(
-        "--datapath", choices=["system", "netdev"], default="system", help="kernel or user space (default: %(default)s)"
-    )
-    add(
-        "--encapsulation",
-        choices=get_args(Encapsulation),
-        default="vxlan",
-        help="of the tunnels, the same on all hosts (default: %(default)s)",
-    )
-    add(
-        "--underlay-mtu",
-        type=int,
-        default=1500,
-        metavar="BYTES",
-        help="of the network that carries the tunnels; ports are told what fits (default: %(default)s)",
-    )
+    _add_tunnels(add)
     add(
         "--run-dir",
         type=Path,
@@ -120,6 +105,26 @@ def parser() -> argparse.ArgumentParser:
     add("--log-json", action="store_true", help="log one JSON object a line")
     add("--version", action="version", version=f"ovsnet-agent {VERSION}")
     return found
+
+
+def _add_tunnels(add: Callable[..., object]) -> None:
+    """The options that say what carries packets between hosts."""
+    add(
+        "--datapath", choices=["system", "netdev"], default="system", help="kernel or user space (default: %(default)s)"
+    )
+    add(
+        "--encapsulation",
+        choices=get_args(Encapsulation),
+        default="vxlan",
+        help="of the tunnels, the same on all hosts (default: %(default)s)",
+    )
+    add(
+        "--underlay-mtu",
+        type=int,
+        default=1500,
+        metavar="BYTES",
+        help="of the network that carries the tunnels; ports are told what fits (default: %(default)s)",
+    )
 
 
 def _add_service(add: Callable[..., object]) -> None:
