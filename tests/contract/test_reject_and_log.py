@@ -386,7 +386,7 @@ def test_a_packet_log_names_rule_and_port(switch: DummySwitch, notices: Told, po
     }
     after = log.counts()
     counted = {what: after[what] - start[what] for what in after}
-    assert counted == {"logged": 1, "rejected": 1, "suppressed": 0, "answered": 0}
+    assert {what: count for what, count in counted.items() if count} == {"logged": 1, "rejected": 1}
 
 
 def test_answers_keep_to_their_rate(switch: DummySwitch, notices: Told, port: SwitchProcess) -> None:
