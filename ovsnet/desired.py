@@ -67,7 +67,7 @@ class Desired:
 
     def __init__(self, flows: Iterable[Owned] = (), leases: Mapping[int, Lease] | None = None) -> None:
         self.flows: dict[Key, Owned] = {flow.row.key: flow for flow in flows}
-        self.leases: Mapping[int, Lease] = leases or {}
+        self.leases: Mapping[int, Lease] = {} if leases is None else leases
 
     def __len__(self) -> int:
         """The number of flows."""

@@ -15,12 +15,28 @@ from ovsnet.gateway import GATEWAY_MAC
 from ovsnet.library import assumed_facts, compile, frame
 from ovsnet.model import Host, Model, Port, Vpc, VpcState
 from ovsnet.model.addresses import parse_cidr, parse_ip
-from ovsnet.model.numbers import ip_int, ip_text, mac_int, mac_text
+from ovsnet.model.numbers import ip_int, ip_text, link_local, mac_int, mac_text
 from ovsnet.model.routes import gateway_of, joined
 from ovsnet.pipeline import fields as f
 from ovsnet.pipeline.render import value_text
+from ovsnet.responders.lease import Lease
 
 MOST_HOPS = 8
+_BY_UDP6 = {f.ETH_TYPE: f.ETH_IPV6, f.IP_TTL: 1, f.IP_PROTO: f.PROTO_UDP}
+ASKED: Mapping[str, Packet] = {
+    "dhcp": {
+        f.ETH_DST: 0xFFFFFFFFFFFF, f.ETH_TYPE: f.ETH_IPV4, f.IPV4_SRC: 0, f.IPV4_DST: 0xFFFFFFFF, f.IP_TTL: 64,
+        f.IP_PROTO: f.PROTO_UDP, f.UDP_SRC: 68, f.UDP_DST: 67,
+    },
+    "dhcpv6": {
+        f.ETH_DST: 0x333300010002, f.IPV6_DST: 0xFF02 << 112 | 0x10002, f.UDP_SRC: 546, f.UDP_DST: 547, **_BY_UDP6,
+    },
+    "routers": {
+        f.ETH_DST: 0x333300000002, f.ETH_TYPE: f.ETH_IPV6, f.IPV6_DST: 0xFF02 << 112 | 2, f.IP_TTL: 255,
+        f.IP_PROTO: f.PROTO_ICMPV6, f.ICMPV6_TYPE: 133, f.ICMPV6_CODE: 0,
+    },
+}  # fmt: skip
+"""What a port may ask of its own addresses instead of sending to somebody: DHCP, DHCPv6, a router solicitation."""
 _VISIT = re.compile(r"^ *(?P<table>\d+)\. (?:\S+, )?priority (?P<priority>\d+), cookie 0x4f56", re.MULTILINE)
 """A flow of ours in the output of ``ofproto/trace``; those of a subroutine are indented."""
 _METADATA = frozenset({f.TUN_DST, f.TUN_IPV6_DST})
@@ -117,7 +133,8 @@ def trace(
 
     ``protocol`` is tcp, udp, sctp, icmp or a number, ``port`` its destination, ``icmp`` its type and code (left out, an
     echo request); ``family`` 4 or 6 chooses where both ports have both (0: the first that they share). The sender first
-    asks for the MAC, as a workload does, then sends. Raises UserError when there is nothing to send from, or to.
+    asks for the MAC, as a workload does, then sends. A target of ``ASKED`` is no port, but what a port asks of its own
+    addresses. Raises UserError when there is nothing to send from, or to.
     """
     sender = _port(model, source)
     if sender.host is None:
@@ -125,6 +142,8 @@ def trace(
     start = at[sender.host].facts.ofports.get(sender.id)
     if start is None:
         raise UserError(f"{source} is not plugged on {sender.host}: no interface there has the iface-id {sender.id}.")
+    if target in ASKED:
+        return _told(at[sender.host], sender, start, source, target)
     ip_src, ip_dst, mac = _addresses(model, source, sender, target, family)
     gateway = next_gateway(model.vpcs[source.partition("/")[0]], sender.network, ip_dst)
     if gateway is not None:
@@ -140,6 +159,37 @@ def trace(
     packet = frame(start, sender.mac or "", wanted, ip_src, ip_dst, protocol, port, icmp)
     hops, reached = _follow(model, at, sender.host, packet, f"{_named(protocol)} {ip_src} -> {ip_dst}")
     return _conclude(model, source, target, question, hops, reached)
+
+
+def _told(place: Place, sender: Port, ofport: int, source: str, asked: str) -> Trace:
+    """What becomes of a port's question about its own addresses, and what its host's agent answers."""
+    mac = mac_int(sender.mac or "")
+    packet = {f.IN_PORT: ofport, f.VLAN_VID: 0, f.ETH_SRC: mac, f.IP_FRAG: 0, **ASKED[asked]}
+    if packet[f.ETH_TYPE] == f.ETH_IPV6:
+        packet[f.IPV6_SRC] = link_local(mac)
+    hop = Hop(sender.host or "", f"{asked}: what are my addresses?", packet, _walk(place, packet))
+    step, lease = hop.walk.last, place.desired.leases.get(ofport)
+    answered = step.flow.row.template.feature == "dhcp" and lease is not None
+    if answered and lease is not None:
+        reason = f"answered by the agent on {hop.host}: {_words(lease, asked)}"
+    else:
+        reason = f"dropped in {step.table.name} on {hop.host}: {step.flow.row.template.doc}"
+    return Trace(source, asked, (hop,), (), answered, reason, str(step.flow.subject))
+
+
+def _words(lease: Lease, asked: str) -> str:
+    """What a port is told, in short."""
+    v4, v6, said = lease.v4, lease.v6, lease.said
+    if asked == "dhcp" and v4 is not None:
+        router = f", router {v4.router}" if v4.router else ", no router"
+        return f"{v4.ip}/{v4.prefix}{router}, MTU {v4.mtu}"
+    if asked == "dhcpv6" and v6 is not None:
+        return ", ".join(v6.ips) or "no address, only what belongs to the network"
+    if said is None:
+        return "nothing"
+    how = "ask by DHCPv6" if said.managed else "make the address of the MAC"
+    router = "a default router" if said.lifetime else "no router"
+    return f"{', '.join(prefix.cidr for prefix in said.prefixes)}, {how}, {router}, MTU {said.mtu}"
 
 
 def next_gateway(vpc: Vpc, network: str, ip: str) -> str | None:

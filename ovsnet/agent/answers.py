@@ -136,6 +136,7 @@ class HostAnswer(Answer, frozen=True, kw_only=True):
     ovs_version: str
     connected: Connections
     tunnel_ofport: int | None
+    mtu: int
     flows: int
     repairs: int
     vpcs: dict[str, VpcAnswer]

@@ -11,6 +11,7 @@ from ovsnet.agent.boot import REASON
 from ovsnet.agent.picture import look, port_answer
 from ovsnet.agent.reconcile import Status
 from ovsnet.desired import Owned
+from ovsnet.model.names import inner_mtu
 from ovsnet.model.types import Port, VpcState
 from ovsnet.openflow.errors import SwitchError
 from ovsnet.openflow.tables import read_actual
@@ -48,6 +49,7 @@ def host(agent: Agent) -> answers.HostAnswer:
         ovs_version=switch.ovs_version,
         connected=answers.Connections(ovsdb=agent.ovsdb.connected, openflow=agent.switch.connected),
         tunnel_ofport=agent.ovsdb.tunnel_ofport(),
+        mtu=inner_mtu(config.underlay_mtu, config.vtep),
         flows=status.flows,
         repairs=status.repairs,
         vpcs={name: vpc(agent, state, status) for name, state in sorted(agent.view.states.items())},

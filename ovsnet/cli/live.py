@@ -157,7 +157,8 @@ def _look(reached: Mapping[str, Path]) -> tuple[list[Any], dict[str, Facts], dic
             held += [client.vpc(name) for name in seen["vpcs"]]
         ofports = {port["id"]: port["ofport"] for port in seen["ports"] if port["bound"] and port["ofport"]}
         zones = {port["id"]: port["zone"] for port in seen["ports"] if port["zone"]}
-        facts[host] = Facts(ofports, seen["tunnel_ofport"], seen["datapath"] != "system", zones=zones)
+        known = {"zones": zones, "mtu": seen["mtu"]}
+        facts[host] = Facts(ofports, seen["tunnel_ofport"], seen["datapath"] != "system", **known)
         if shutil.which("ovs-appctl"):
             control = Path(seen["ovsdb"].removeprefix("unix:")).parent / "ovs-vswitchd.ctl"
             target = str(control) if control.exists() else "ovs-vswitchd"

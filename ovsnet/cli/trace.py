@@ -31,6 +31,8 @@ def trace_command(
 ) -> None:
     """Follow one packet through the compiled tables, and name the model object that decides.
 
+    DST may also be dhcp, dhcpv6 or routers: what the port asks of its own addresses, and what it is told.
+
     Where a switch is there (a running lab), its own ofproto/trace is asked too, and any difference is shown.
     Exit code 0: delivered; 1: not, or the switch differs or does not answer.
 
@@ -38,11 +40,11 @@ def trace_command(
     """
 
     from ovsnet.model.names import resolve_port
-    from ovsnet.trace import trace
+    from ovsnet.trace import ASKED, trace
 
     seen = sight(model, lab, socket, site)
     source = resolve_port(seen.model, source)
-    if not _is_address(target):
+    if not _is_address(target) and target not in ASKED:
         target = resolve_port(seen.model, target)
     protocol, port = ("tcp", tcp) if tcp else ("udp", udp) if udp else ("icmp", 0)
     found = trace(seen.model, seen.places, source, target, protocol, port or 0, 6 if ipv6 else 0)

@@ -105,6 +105,21 @@ def resolved(frame: bytes) -> tuple[str, str] | None:
     return None
 
 
+def advertised(frame: bytes) -> frozenset[str] | None:
+    """The ranges that a router advertisement to all nodes is about (RFC 4861, 4.2); ``None`` for any other frame."""
+    if frame[:6] != bytes.fromhex("333300000001") or frame[12:14] != b"\x86\xdd" or frame[20] != _ICMPV6:
+        return None
+    message, found = frame[54:], set()
+    if message[:1] != b"\x86":
+        return None
+    options = message[16:]
+    while len(options) >= 8 and options[1]:
+        if options[0] == 3:
+            found.add(f"{IPv6Address(options[16:32])}/{options[2]}")
+        options = options[8 * options[1] :]
+    return frozenset(found)
+
+
 class Outer:
     """What the underlay sees of a frame: ``vxlan``, ``geneve``, ``neighbour`` (ARP, ND and MLD of VTEPs) or ``other``.
 

@@ -107,6 +107,7 @@ class Observation:
                     self._macs.setdefault(vni, set()).add(port.mac)
                     if port.network in joined(vpc.routers):
                         self._macs[vni].add(GATEWAY_MAC)
+        self._advertised = {name: _advertised(model, one.vpc, one.port) for name, one in topology.workloads.items()}
 
     def note(self, place: str, frame: bytes) -> None:
         """Take one frame in."""
@@ -124,8 +125,13 @@ class Observation:
             answer = frames.resolved(frame)
             if answer is not None:
                 self.answers.setdefault((place, answer[0]), set()).add(answer[1])
-            if frame[:6].hex(":") != self._mac_of[place]:
+            if frame[:6].hex(":") != self._mac_of[place] and not self._is_advertisement(place, frame):
                 self.stray.append(f"{place}: {_describe(frame)}")
+
+    def _is_advertisement(self, place: str, frame: bytes) -> bool:
+        """Whether a workload is told of its own network's IPv6 ranges, and of no others, by a gateway."""
+        ranges = frames.advertised(frame)
+        return bool(ranges) and frame[6:12].hex(":") == GATEWAY_MAC and ranges == self._advertised[place]
 
     def _note_wire(self, frame: bytes, number: int | None) -> None:
         outer = frames.Outer(frame)
@@ -139,6 +145,15 @@ class Observation:
             self.unknown.append(f"{outer.source} to {outer.destination}, VNI {outer.vni}: {_describe(outer.inner)}")
         elif outer.kind != "neighbour":
             self.unknown.append(_describe(frame))
+
+
+def _advertised(model: Model, vpc: str, name: str) -> frozenset[str]:
+    """The IPv6 ranges that a port is told of by router advertisements."""
+    port = model.vpcs[vpc].ports[name]
+    if not any(":" in ip for ip in port.ips or ()):
+        return frozenset()
+    subnets = model.vpcs[vpc].networks[port.network].subnets
+    return frozenset(one.cidr for one in subnets if ":" in one.cidr and one.ra != "none" and (one.ra or one.dhcp))
 
 
 def _describe(frame: bytes) -> str:

@@ -22,6 +22,7 @@ from ovsnet.model.types import RemoteEndpoint, Router, Rule, SecurityGroup
 from ovsnet.openflow.meters import METERS
 from ovsnet.openflow.process import SwitchProcess
 from ovsnet.pipeline.template import Copy
+from ovsnet.plan import Actual
 from ovsnet.transport.changes import Patch, Put, Withdraw, patched
 from ovsnet.transport.view import Change
 from tests.agent_kit import port, state, until
@@ -133,6 +134,10 @@ def test_burst_makes_few_bundles(loop: Reconciler) -> None:
 
 def test_flows_that_came_before_their_meter_are_added_again(ovs: OvsInstance, loop: Reconciler) -> None:
     """Such a flow has no meter, whatever its action says."""
+
+    def read() -> Actual:
+        return loop.enforcer.read_with_meters(loop.compiler.desired)
+
     rows = [
         owned.row
         for owned in loop.compiler.desired
@@ -144,11 +149,11 @@ def test_flows_that_came_before_their_meter_are_added_again(ovs: OvsInstance, lo
     assert not loop.enforcer.lacks_meters()
     ovs.ofctl("del-meter", "br-int", f"meter={METERS[0].id}")
     assert loop.enforcer.lacks_meters()
-    actual = loop.call(loop.enforcer.read_with_meters).result(5)
+    actual = loop.call(read).result(5)
     assert set(rows).isdisjoint(actual.rows.values())
     assert len(actual.rows) + len(rows) == len(before)
     assert {meter.id for meter in METERS} <= numbers_of_meters(ovs)
-    assert len(loop.call(loop.enforcer.read_with_meters).result(5).rows) == len(before), "they are there in time now"
+    assert len(loop.call(read).result(5).rows) == len(before), "they are there in time now"
 
 
 def test_an_audit_finds_that_meters_are_gone(ovs: OvsInstance) -> None:

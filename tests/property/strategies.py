@@ -43,7 +43,9 @@ def port_id(vpc: str, port: str) -> str:
 def networks(draw: st.DrawFn, vni: int, pool: tuple[str, ...] = CIDRS) -> Network:
     """One to three subnets, from a pool that networks of every VPC share."""
     cidrs = draw(st.lists(st.sampled_from(pool), min_size=1, max_size=3, unique=True))
-    return Network(vni=vni, subnets=tuple(Subnet(cidr=cidr) for cidr in cidrs))
+    off = draw(st.sampled_from((None, None, None, *cidrs)))
+    domain = draw(st.sampled_from(("", "a.example")))
+    return Network(vni=vni, subnets=tuple(Subnet(cidr=cidr, dhcp=cidr != off) for cidr in cidrs), domain=domain)
 
 
 @st.composite

@@ -68,14 +68,16 @@ def shape(desired: Desired) -> Counter[tuple[str, Subject]]:
 @ROUNDS
 @given(st.lists(situations(), min_size=2, max_size=4))
 def test_incremental_equals_full(sequence: list[tuple[Model, Facts]]) -> None:
-    compiler, mirror = HostCompiler(HOST), {}
+    compiler, mirror, told = HostCompiler(HOST), {}, {}
     for model, seen in sequence:
         feed(compiler, model, seen)
         delta = compiler.update()
         for flow in delta.remove:
             del mirror[flow.row.key]
         mirror.update((flow.row.key, flow.row) for flow in delta.add)
+        told = {port: lease for port, lease in {**told, **delta.leases}.items() if lease is not None}
         assert compiler.desired == full(model, seen, compiler.numbers)
+        assert told == compiler.desired.leases
         assert mirror == {flow.row.key: flow.row for flow in compiler.desired}
 
 
