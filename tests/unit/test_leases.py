@@ -53,8 +53,13 @@ def test_without_a_router_there_is_no_way_out(tmp_path: Path) -> None:
     lease = told(tmp_path)
     assert lease.v4 and lease.v6 and lease.said
     assert fields(lease.v4, "ip", "router", "routes", "mtu", "server_ip", "hostname", "domain") == {
-        "ip": "192.168.1.11", "router": None, "routes": (), "mtu": 1550, "server_ip": "169.254.0.1",
-        "hostname": "web1", "domain": None,
+        "ip": "192.168.1.11",
+        "router": None,
+        "routes": (),
+        "mtu": 1550,
+        "server_ip": "169.254.0.1",
+        "hostname": "web1",
+        "domain": None,
     }
     assert lease.v6.ips == ("2001:db8:1::11",)
     assert (lease.said.lifetime, lease.said.managed, lease.said.prefixes[0].autonomous) == (0, True, False)
