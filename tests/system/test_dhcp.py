@@ -344,3 +344,37 @@ def test_a_port_that_comes_later_and_an_agent_that_was_started_again(lab: Lab) -
     assert not leased(), "nobody is there to answer"
     lab.start_agent("hv1")
     until(leased)
+
+
+BUS = """
+version: 1
+hosts: {hv1: {vtep: 10.0.0.11}}
+vpcs:
+  shop:
+    networks:
+      web:
+        mtu: 1400
+        domain: DOMAIN
+        subnets: [{cidr: 192.168.1.0/24, dns: [192.168.1.53], lease: 120}]
+    ports:
+      web1: {network: web, host: hv1, mac: "02:00:00:00:01:01", ips: [192.168.1.11]}
+"""
+
+
+def test_by_controller_and_bus_ports_are_told_the_same_and_what_changes() -> None:
+    def told(lab: Lab) -> dict[str, object]:
+        with Tap(lab, "shop/web1") as tap:
+            tap.send(asking("discover"))
+            replies = tap.heard(is_reply, 10)
+        return {one[0]: one[1] for one in Ether(replies[0])[DHCP].options if len(one) == 2} if replies else {}
+
+    with temporary_lab(loaded(BUS.replace("DOMAIN", "one.example")), "nats") as lab:
+        expected = {
+            **{"server_id": "169.254.0.1", "name_server": "192.168.1.53", "interface-mtu": 1400, "lease_time": 120},
+            **{"domain": b"one.example", "hostname": b"web1", "subnet_mask": "255.255.255.0"},
+        }
+        found = told(lab)
+        assert {key: found.get(key) for key in expected} == expected
+        assert "router" not in found
+        lab = Lab.up(loaded(BUS.replace("DOMAIN", "two.example")), lab.name, transport="nats")
+        assert told(lab)["domain"] == b"two.example"
