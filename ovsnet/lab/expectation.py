@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Literal, NamedTuple
 
 from ovsnet.gateway import GATEWAY_MAC
+from ovsnet.lab.asking import asks, services
 from ovsnet.lab.fate import Answer, Delivery, Error, Frame, Kind, Reason, Wire
 from ovsnet.lab.filtering import Direction, Filter, Guard, Verdict, groups_of
 from ovsnet.lab.headers import (
@@ -66,7 +67,7 @@ class _Place(NamedTuple):
 @dataclass(frozen=True)
 class _Nic:
     """A placed port with its addresses as numbers; ``grants`` are the (MAC, prefix) pairs it may send from,
-    and ``ranges`` what is routed to it.
+    ``ranges`` what is routed to it, and ``answered`` what it may ask of its own addresses.
 
     ``places`` are the hosts that it is on, each with its VTEP and what the port is called there: two while it moves.
     ``at`` is which of them a frame is sent from. An endpoint is on no host of the model: its one place has no name.
@@ -83,6 +84,7 @@ class _Nic:
     addresses: frozenset[Address]
     grants: tuple[tuple[str, Prefix], ...]
     ranges: tuple[Prefix, ...] = ()
+    answered: frozenset[str] = frozenset()
 
     @property
     def vtep(self) -> str:
@@ -159,6 +161,8 @@ class Expectation:
         if len(frame.data) < 14:
             return Delivery(Reason.MALFORMED)
         seen = parse(frame.data)
+        if asks(seen, read(frame.data), sender.mac, sender.answered):
+            return Delivery(Reason.ASKED)
         refusal = _refusal(sender, seen)
         if refusal is not None:
             return Delivery(refusal)
@@ -414,6 +418,7 @@ def _nic(model: Model, vpc_name: str, port_name: str, port: Port) -> _Nic:
         addresses=addresses,
         grants=tuple(grants),
         ranges=ranges_of(model.vpcs[vpc_name], port.network, port_name, assigned(port.ips, name)),
+        answered=services(model.vpcs[vpc_name].networks[port.network], port),
     )
 
 

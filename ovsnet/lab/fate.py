@@ -10,7 +10,10 @@ from ovsnet.lab.filtering import Verdict
 
 
 class Reason(StrEnum):
-    """Why a frame goes where it goes; all but the first four are drops."""
+    """Why a frame goes where it goes; all but the first four are drops.
+
+    ``ASKED`` is what a port asks of its own addresses: it goes to the agent, which answers the port alone.
+    """
 
     DELIVERED = "delivered"
     ELSEWHERE = "elsewhere"
@@ -43,6 +46,7 @@ class Reason(StrEnum):
     BLACKHOLE = "blackhole"
     NO_ROUTE = "no-route"
     COMES_BACK = "comes-back"
+    ASKED = "asked"
 
 
 class Frame(NamedTuple):

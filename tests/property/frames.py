@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_network
 
+from ovsnet.gateway import GATEWAY_MAC
 from ovsnet.lab.expectation import Frame
 from ovsnet.lab.headers import link_local
 from ovsnet.model.types import Model, Port
@@ -336,8 +337,22 @@ def unspecified_source(s: Scene) -> bytes:
 
 
 def dhcp(s: Scene) -> bytes:
-    discover = p.ipv4("0.0.0.0", "255.255.255.255", p.udp(bytes(240), 68, 67))
-    return s.frame(p.IPV4, discover, dst=s.rng.choice((p.BROADCAST, s.peer.mac)))
+    """To everybody, to the gateway, or to a server of the tenant's own, which is none of the agent's business."""
+    src = s.rng.choice(("0.0.0.0", s.own(4)))
+    dst = s.rng.choice(("255.255.255.255", s.theirs(4)))
+    asked = p.ipv4(src, dst, p.udp(bytes(240), s.rng.choice((68, 68, 69)), 67))
+    return s.frame(p.IPV4, asked, dst=s.rng.choice((p.BROADCAST, s.peer.mac, GATEWAY_MAC)))
+
+
+def asking6(s: Scene) -> bytes:
+    """DHCPv6 and router solicitations, to their groups or to a port."""
+    own = s.rng.choice((s.own(6), "::"))
+    mac, group = s.rng.choice((("33:33:00:01:00:02", "ff02::1:2"), ("33:33:00:00:00:02", "ff02::2")))
+    dst = s.rng.choice((group, s.theirs(6)))
+    if s.rng.random() < 0.5:
+        return s.frame(p.IPV6, p.ipv6(own, dst, p.udp(bytes(24), 546, 547), p.UDP), dst=mac)
+    message = p.icmpv6(own, dst, 133, bytes(4), code=s.rng.choice((0, 0, 1)))
+    return s.frame(p.IPV6, p.ipv6(own, dst, message, p.ICMPV6, 255), dst=mac)
 
 
 def fragmented_nd(s: Scene) -> bytes:
@@ -359,7 +374,7 @@ KINDS: tuple[Kind, ...] = (
     *(odd_ethertype, fragment, unusual_ip, cut_short, arp_request, arp_request, arp_spoofed, arp_from_allowed_address),
     *(arp_reply, arp_announcement, arp_malformed, solicitation, solicitation, solicitation_spoofed),
     *(solicitation_from_allowed_address, duplicate_detection, advertisement, router_message, listener_report),
-    *(advertisement, advertisement, listener_report, unspecified_source, dhcp, fragmented_nd),
+    *(advertisement, advertisement, listener_report, unspecified_source, dhcp, asking6, fragmented_nd),
 )
 
 

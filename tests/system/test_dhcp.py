@@ -370,11 +370,16 @@ def test_by_controller_and_bus_ports_are_told_the_same_and_what_changes() -> Non
 
     with temporary_lab(loaded(BUS.replace("DOMAIN", "one.example")), "nats") as lab:
         expected = {
-            **{"server_id": "169.254.0.1", "name_server": "192.168.1.53", "interface-mtu": 1400, "lease_time": 120},
-            **{"domain": b"one.example", "hostname": b"web1", "subnet_mask": "255.255.255.0"},
+            "server_id": "169.254.0.1",
+            "name_server": "192.168.1.53",
+            "interface-mtu": 1400,
+            "lease_time": 120,
+            "domain": b"one.example",
+            "hostname": b"web1",
+            "subnet_mask": "255.255.255.0",
         }
         found = told(lab)
         assert {key: found.get(key) for key in expected} == expected
         assert "router" not in found
-        lab = Lab.up(loaded(BUS.replace("DOMAIN", "two.example")), lab.name, transport="nats")
+        Lab.up(loaded(BUS.replace("DOMAIN", "two.example")), lab.name, transport="nats")
         assert told(lab)["domain"] == b"two.example"
