@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import ICMPv6ND_RA, IPv6
 from scapy.layers.l2 import Ether
 
 from ovsnet.lab import netns
@@ -344,6 +345,43 @@ def test_a_port_that_comes_later_and_an_agent_that_was_started_again(lab: Lab) -
     assert not leased(), "nobody is there to answer"
     lab.start_agent("hv1")
     until(leased)
+
+
+def advertising(lifetime: int) -> Callable[[bytes], bool]:
+    """A router's advertisement with a lifetime in seconds."""
+    head = bytes([134, 0])
+    return lambda one: one[12:14] == b"\x86\xdd" and one[54:56] == head and one[60:62] == lifetime.to_bytes(2, "big")
+
+
+SMALL = """
+version: 1
+hosts: {hv1: {vtep: 10.0.0.11}}
+vpcs:
+  shop:
+    networks: {web: {subnets: [{cidr: "2001:db8:1::/64"}]}}
+    routers: {r1: {networks: [web]}}
+    ports: {web1: {network: web, host: hv1, ips: ["2001:db8:1::11"]}}
+"""
+
+
+def test_nobody_has_to_ask_who_is_the_router() -> None:
+    """A router that goes is told at once, and so is one that comes, which is told again a few seconds later."""
+    model = loaded(SMALL)
+    alone = msgspec.structs.replace(model.vpcs["shop"], routers={})
+    with temporary_lab(model) as lab, Tap(lab, "shop/web1") as tap:
+        Lab.up(msgspec.structs.replace(model, vpcs={"shop": alone}), lab.name)
+        gone = tap.heard(advertising(0), 10)
+        Lab.up(model, lab.name)
+        back = tap.heard(advertising(1800), 10)
+        again = tap.heard(advertising(1800), 10)
+        assert [len(one) for one in (gone, back, again)] == [1, 1, 1]
+    for (frame,), lifetime in ((gone, 0), (back, 1800), (again, 1800)):
+        said = Ether(frame)[ICMPv6ND_RA]
+        assert (said.routerlifetime, said.M, Ether(frame)[IPv6].hlim) == (lifetime, 1, 255)
+        assert Ether(frame)[IPv6].src == "fe80::6f:76ff:fe00:1"
+        again_summed = Ether(frame)
+        del again_summed[ICMPv6ND_RA].cksum
+        assert bytes(again_summed) == frame
 
 
 BUS = """
