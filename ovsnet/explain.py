@@ -19,11 +19,16 @@ from ovsnet.pipeline.template import (
     Match,
     Move,
     Output,
+    PopVlan,
+    PushVlan,
     Row,
     SetField,
     Track,
+    Translate,
 )
 
+VLAN_PRESENT = 0x1000
+"""The bit of ``vlan_vid`` that says that there is a tag (ovs-fields(7))."""
 Packet = Mapping[Field, int]
 Tracker = Callable[[int, Packet], Packet]
 """What the connection tracker says of a packet in a zone: the tracker's fields, with their values."""
@@ -96,9 +101,10 @@ class Tables:
                     table = action.table
                 elif isinstance(action, Call):
                     self._follow(action.table, way)
-                elif isinstance(action, Track):
-                    seen = way.tracker(_seen(action.zone, way.packet) or 0, way.packet)
-                    way.packet.update(seen)
+                elif isinstance(action, Track | Translate):
+                    way.packet.update(way.tracker(_seen(action.zone, way.packet) or 0, way.packet))
+                    if isinstance(action, Translate):
+                        way.packet[action.field] = _number(action.value, flow.row.named())
                     table = action.table
                     way.resumed.append(Resumption(len(way.steps), table, dict(way.packet)))
                 else:
@@ -225,6 +231,8 @@ def _execute(action: Action, row: Row, way: _Way) -> None:
         _write(packet, action.target, _seen(action.source, packet) or 0)
     elif isinstance(action, DecTtl):
         packet[f.IP_TTL] = max(packet.get(f.IP_TTL, 0) - 1, 0)
+    elif isinstance(action, PushVlan | PopVlan):
+        packet[f.VLAN_VID] = VLAN_PRESENT if isinstance(action, PushVlan) else 0
     elif isinstance(action, Choose):
         _write(packet, action.field, 0)  # the first stands for all of them
     elif isinstance(action, Output):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ovsnet.facts import Facts
-from ovsnet.features import arp_nd, dhcp, l2, port_security, routing, security_groups
+from ovsnet.features import arp_nd, dhcp, l2, nat, port_security, provider, routing, security_groups
 from ovsnet.features.base import Endpoint, Feature, SourceAddress
 from ovsnet.pipeline.checks import check_pipeline
 from ovsnet.pipeline.fields import REGISTER_FIELDS
@@ -23,7 +23,7 @@ PIPELINE = Feature("pipeline", "The table-miss flows.", tuple(_MISSES.values()),
 
 FEATURES: tuple[Feature, ...] = (
     PIPELINE, l2.FEATURE, arp_nd.FEATURE, port_security.FEATURE, security_groups.FEATURE, routing.FEATURE,
-    dhcp.FEATURE,
+    dhcp.FEATURE, nat.FEATURE, provider.FEATURE,
 )  # fmt: skip
 TEMPLATES: tuple[FlowTemplate, ...] = tuple(template for feature in FEATURES for template in feature.templates)
 BY_COOKIE: dict[int, FlowTemplate] = {template.cookie: template for template in TEMPLATES}

@@ -43,6 +43,7 @@ class Endpoint(NamedTuple):
     addresses that rules here speak of. ``present`` tells whether its network has a port on the host compiled for;
     else it is reached through a router alone. ``routed`` tells whether there is one, ``behind`` are the ranges, as
     (address, mask, 32 or 128), that it sends to the port. ``lease`` is what a plugged local port is told when it asks.
+    ``uplink`` is the provider network that its network is on.
     """
 
     vni: int
@@ -65,6 +66,7 @@ class Endpoint(NamedTuple):
     zone: int = 0
     members: Members = ()
     lease: Lease | None = None
+    uplink: Uplink | None = None
 
     @property
     def v6_all(self) -> tuple[int, ...]:
@@ -81,12 +83,68 @@ class Range(NamedTuple):
     gateway: int
 
 
+class Uplink(NamedTuple):
+    """A provider network that this host's bridges lead to.
+
+    ``ofport`` is where it is on the integration bridge, ``vid`` its VLAN there (0: it is untagged). ``ranges`` are its
+    subnets, with their gateways (0: none); ``neighbours`` are the (address, 32 or 128, MAC) that were heard there.
+    """
+
+    ofport: int
+    vid: int
+    ranges: tuple[Range, ...] = ()
+    neighbours: tuple[tuple[int, int, int], ...] = ()
+
+    @property
+    def segment(self) -> int:
+        """Its number on this host."""
+        return self.ofport << 12 | self.vid
+
+
+class Translation(NamedTuple):
+    """An address of a provider network that this host puts in the place of others, in both directions.
+
+    ``address`` of ``bits`` 32 or 128 is at home at ``mac`` on ``uplink``. ``inside`` is the one address of the domain
+    that it stands for (a floating IP), ``None`` if it stands for all that open connections from inside (SNAT); ``zone``
+    is the conntrack zone that is its own. ``refused`` are the (address, mask) of what is inside the domain, from where
+    nothing can come in here.
+    """
+
+    uplink: Uplink
+    domain: int
+    address: int
+    bits: int
+    mac: int
+    zone: int
+    inside: int | None
+    refused: tuple[tuple[int, int], ...] = ()
+
+
+class WayOut(NamedTuple):
+    """Where a domain's packets of one family, 32 or 128 bits, leave it.
+
+    ``everybody`` may leave it, or else the ``sources`` only. They go to the VTEP ``vtep`` of ``vtep_bits`` bits of a
+    gateway host; ``here`` says that it is this one, ``vtep`` is 0 then, and where no gateway is known.
+    """
+
+    bits: int
+    everybody: bool
+    sources: tuple[int, ...]
+    here: bool
+    vtep: int = 0
+    vtep_bits: int = 32
+
+
 class Segment(NamedTuple):
-    """A network that has a port on this host; ``ranges`` are its subnets if a router joins it."""
+    """A network that has a port on this host.
+
+    ``ranges`` are its subnets if a router joins it, ``uplink`` is the provider network that it is on.
+    """
 
     vni: int
     domain: int
     ranges: tuple[Range, ...] = ()
+    uplink: Uplink | None = None
 
 
 class StaticRoute(NamedTuple):
@@ -100,16 +158,19 @@ class StaticRoute(NamedTuple):
 
 
 class Domain(NamedTuple):
-    """A routed domain that has a port on this host: the subnets of all its networks, and its static routes."""
+    """A routed domain that has a port on this host: the subnets of all its networks, its static routes, its ways out."""
 
     vni: int
     ranges: tuple[Range, ...]
     routes: tuple[StaticRoute, ...]
+    ways: tuple[WayOut, ...] = ()
 
 
 PortRows = Callable[[Endpoint, Facts], Iterable[Row]]
 NetworkRows = Callable[[Segment, Facts], Iterable[Row]]
 DomainRows = Callable[[Domain, Facts], Iterable[Row]]
+UplinkRows = Callable[[Uplink, Facts], Iterable[Row]]
+TranslationRows = Callable[[Translation, Facts], Iterable[Row]]
 HostRows = Callable[[Facts], Iterable[Row]]
 
 
@@ -118,7 +179,8 @@ class Feature:
     """One capability: its templates, and a pure function from a subject to rows for each kind of subject.
 
     ``network`` is called for each network that has a port on this host, ``domain`` for each routed domain that has
-    one, ``port`` for each port of such a network or domain, ``host`` once.
+    one or is a gateway host of it, ``port`` for each port of such a network or domain, ``uplink`` for each provider
+    network that this host has, ``translation`` for each address there that it stands in for, ``host`` once.
     """
 
     name: str
@@ -127,4 +189,6 @@ class Feature:
     port: PortRows | None = None
     network: NetworkRows | None = None
     domain: DomainRows | None = None
+    uplink: UplinkRows | None = None
+    translation: TranslationRows | None = None
     host: HostRows | None = None

@@ -37,10 +37,14 @@ class Host(Labelled, frozen=True, kw_only=True):
     """A hypervisor; ``vtep`` is the IPv4 or IPv6 address of its tunnel end, ``agent`` the URL of its API.
 
     ``agent`` is ``https://ADDRESS:PORT`` or ``unix:PATH``; ``None`` means the VTEP's address and the usual port.
+    ``bridges``: by the name of a physical network, the Open vSwitch bridge that leads to it. ``gateway``: routed domains
+    may leave the cloud there.
     """
 
     vtep: str
     agent: str | None = None
+    gateway: bool = False
+    bridges: dict[str, str] = {}
 
 
 RouterAdvertisements = Literal["stateful", "slaac", "none"]
@@ -85,6 +89,23 @@ class Route(Declared, frozen=True, kw_only=True):
         return (self.via,) if isinstance(self.via, NextHop) else self.via
 
 
+class External(Declared, frozen=True, kw_only=True):
+    """A router's way out: ``gateways`` are the hosts where its domain leaves for a provider network, the first one first.
+
+    ``snat``: the address there that stands for all its ports, one of each IP version; without one only ports with a
+    floating IP leave.
+    """
+
+    provider_network: str
+    snat: str | tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses that stand for all ports, none to two."""
+        return (self.snat,) if isinstance(self.snat, str) else self.snat
+
+
 class Router(Labelled, frozen=True, kw_only=True):
     """A routed domain: ``networks`` of its VPC that reach each other, and ``routes`` to elsewhere.
 
@@ -95,6 +116,7 @@ class Router(Labelled, frozen=True, kw_only=True):
     vni: int | None = None
     networks: tuple[str, ...] = ()
     routes: tuple[Route, ...] = ()
+    external: External | None = None
 
 
 class Network(Labelled, frozen=True, kw_only=True):
@@ -102,12 +124,14 @@ class Network(Labelled, frozen=True, kw_only=True):
 
     ``mtu`` is what its ports are told, in bytes; ``None`` is what fits into the underlay. ``domain`` is the DNS domain
     that they are told; empty: none.
+    ``provider_network``: its ports are directly on that one, and have addresses of its subnets.
     """
 
     vni: int | None = None
     subnets: tuple[Subnet, ...] = ()
     mtu: int | None = None
     domain: str = ""
+    provider_network: str | None = None
 
 
 class AllowedAddress(Declared, frozen=True, kw_only=True):
@@ -207,6 +231,37 @@ class RemoteEndpoint(Declared, frozen=True, kw_only=True):
     groups: tuple[str, ...] = ()
 
 
+class FloatingIp(Labelled, frozen=True, kw_only=True):
+    """An address of a provider network that stands for one address of a port, both ways.
+
+    ``ip``: left out (``None``) it is the port's only one of that IP version.
+    """
+
+    provider_network: str
+    address: str
+    port: str
+    ip: str | None = None
+
+
+class ProviderNetwork(Labelled, frozen=True, kw_only=True):
+    """A network of the site that hosts reach by a bridge of theirs: ``physical`` is its name in ``Host.bridges``.
+
+    ``vlan`` is 1..4094; ``None``: its frames are untagged.
+    """
+
+    physical: str
+    vlan: int | None = None
+    subnets: tuple[Subnet, ...] = ()
+
+
+class Outside(Declared, frozen=True, kw_only=True):
+    """What hosts are told of a provider network; ``bridges`` are those that lead to it, by host."""
+
+    vlan: int | None = None
+    subnets: tuple[Subnet, ...] = ()
+    bridges: dict[str, str] = {}
+
+
 class Vpc(Labelled, frozen=True, kw_only=True):
     """One tenant's isolated domain: the unit of isolation, of dissemination and of revision numbers."""
 
@@ -214,6 +269,7 @@ class Vpc(Labelled, frozen=True, kw_only=True):
     networks: dict[str, Network] = {}
     routers: dict[str, Router] = {}
     ports: dict[str, Port] = {}
+    floating_ips: dict[str, FloatingIp] = {}
     security_groups: dict[str, SecurityGroup] = {}
     address_groups: dict[str, AddressGroup] = {}
 
@@ -225,13 +281,15 @@ class Model(Declared, frozen=True, kw_only=True):
     name: str
     underlay: Underlay = Underlay()
     hosts: dict[str, Host] = {}
+    provider_networks: dict[str, ProviderNetwork] = {}
     vpcs: dict[str, Vpc] = {}
 
 
 class VpcState(Declared, frozen=True, kw_only=True):
     """All that a host is told of one VPC: the unit of the hypervisor API, complete and assigned.
 
-    ``hosts`` maps the name of every host that holds a port of this VPC, or is about to, to its VTEP address;
+    ``hosts`` maps the name of every host that holds a port of this VPC, or is about to, or is a gateway of its routers,
+    to its VTEP address; ``provider_networks`` are those that it has to do with;
     ``endpoints`` are neighbours that are known by their VTEP alone; ``owner`` is the name of the model, the API client
     or the controller that tells it.
     """
@@ -244,5 +302,7 @@ class VpcState(Declared, frozen=True, kw_only=True):
     ports: dict[str, Port] = {}
     endpoints: dict[str, RemoteEndpoint] = {}
     hosts: dict[str, str] = {}
+    floating_ips: dict[str, FloatingIp] = {}
+    provider_networks: dict[str, Outside] = {}
     security_groups: dict[str, SecurityGroup] = {}
     address_groups: dict[str, AddressGroup] = {}

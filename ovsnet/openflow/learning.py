@@ -10,7 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from os_ken.ofproto.nicira_ext import NX_CT_F_COMMIT, NX_CT_RECIRC_NONE, NX_MP_ALG_HRW
+from os_ken.ofproto.nicira_ext import (
+    NX_CT_F_COMMIT,
+    NX_CT_RECIRC_NONE,
+    NX_MP_ALG_HRW,
+    NX_NAT_F_DST,
+    NX_NAT_F_SRC,
+)
 
 from ovsnet.model.numbers import ip_text, mac_text
 from ovsnet.openflow import wire
@@ -30,9 +36,12 @@ from ovsnet.pipeline.template import (
     Goto,
     Move,
     Output,
+    PopVlan,
+    PushVlan,
     Row,
     SetField,
     Track,
+    Translate,
     Value,
 )
 from ovsnet.pipeline.verdicts import CONTROLLER_ID
@@ -110,12 +119,24 @@ def _action(action: Action, values: dict[str, int]) -> Any:
         source, target = nxm_name(action.source.oxm), nxm_name(action.target.oxm)
         at = action.target.low if isinstance(action.target, RegisterField) else 0
         return PARSER.NXActionRegMove(src_field=source, dst_field=target, n_bits=action.source.bits, dst_ofs=at)
-    if isinstance(action, Track | Commit):
-        flags, table = (0, action.table.id) if isinstance(action, Track) else (NX_CT_F_COMMIT, NX_CT_RECIRC_NONE)
-        return PARSER.NXActionCT(flags, action.zone.oxm, _span(action.zone), table, 0, [])
+    if isinstance(action, Track | Translate | Commit):
+        return _track(action, values)
     if isinstance(action, SetField):
         return _set(action, values)
     return _act(action, values)
+
+
+def _track(action: Track | Translate | Commit, values: dict[str, int]) -> Any:
+    flags = 0 if isinstance(action, Track) else NX_CT_F_COMMIT
+    table = NX_CT_RECIRC_NONE if isinstance(action, Commit) else action.table.id
+    inner = []
+    if isinstance(action, Track) and action.restore:
+        inner = [PARSER.NXActionNAT(0)]
+    elif isinstance(action, Translate):
+        end = NX_NAT_F_SRC if action.field.name.endswith("src") else NX_NAT_F_DST
+        family = "range_ipv4_min" if action.field.bits == 32 else "range_ipv6_min"
+        inner = [PARSER.NXActionNAT(end, **{family: _user(action.field, _resolve(action.value, values))})]
+    return PARSER.NXActionCT(flags, action.zone.oxm, _span(action.zone), table, 0, inner)
 
 
 def _act(action: Action, values: dict[str, int]) -> Any:
@@ -125,6 +146,10 @@ def _act(action: Action, values: dict[str, int]) -> Any:
         return PARSER.NXActionResubmitTable(in_port=OFPP_IN_PORT16, table_id=action.table.id)
     if isinstance(action, DecTtl):
         return PARSER.OFPActionDecNwTtl()
+    if isinstance(action, PushVlan):
+        return PARSER.OFPActionPushVlan(0x8100)
+    if isinstance(action, PopVlan):
+        return PARSER.OFPActionPopVlan()
     if not isinstance(action, Choose):
         raise TypeError(f"{action} is an instruction")
     last, where = _resolve(action.last, values), action.field

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
-from ovsnet.pipeline.fields import ETH_IPV4, ETH_IPV6, IP_TTL, Field, RegisterField
+from ovsnet.pipeline.fields import ETH_IPV4, ETH_IPV6, IP_TTL, VLAN_VID, Field, RegisterField
 from ovsnet.pipeline.tables import Table
 from ovsnet.pipeline.template import (
     LANES,
@@ -20,8 +20,11 @@ from ovsnet.pipeline.template import (
     Match,
     Move,
     Output,
+    PopVlan,
+    PushVlan,
     SetField,
     Track,
+    Translate,
 )
 
 REGISTER_BITS = 32
@@ -75,6 +78,9 @@ def _check_tables(tables: Sequence[Table], order: dict[str, int]) -> None:
                 raise PipelineError(f"table {table.name} goes backwards to {target}")
             if table.name in reached:
                 reached.add(target)
+        for target in table.back:
+            if target not in order or order[target] >= order[table.name]:
+                raise PipelineError(f"table {table.name} goes back to {target}, which is not before it")
     for table in tables:
         if table.name not in reached:
             raise PipelineError(f"table {table.name} cannot be reached")
@@ -136,15 +142,21 @@ def _check_actions(template: FlowTemplate, matched: dict[str, int | str], order:
 
 def _check_step(action: Action, table: Table, now: dict[str, int | str], where: str) -> None:
     """What leads on or out."""
-    if isinstance(action, Goto | Track) and action.table.name not in (*table.next, table.miss):
+    if isinstance(action, Goto | Track | Translate) and action.table.name not in (*table.next, table.miss):
         raise PipelineError(f"{where} goes to {action.table.name}, which the table does not declare")
-    if isinstance(action, Call) and action.table.name not in table.calls:
+    if isinstance(action, Call) and action.table.name not in (*table.calls, *table.back):
         raise PipelineError(f"{where} calls {action.table.name}, which the table does not declare")
     if isinstance(action, Output) and not table.output:
         raise PipelineError(f"{where} sends a frame out, which the table does not declare")
     if isinstance(action, Copy) and not table.copies:
         raise PipelineError(f"{where} copies a frame to the agent, which the table does not declare")
-    if isinstance(action, Track | Commit | DecTtl | Choose) and now.get("dl_type") not in (ETH_IPV4, ETH_IPV6):
+    if isinstance(action, PushVlan) and VLAN_VID not in table.writes:
+        raise PipelineError(f"{where} tags a frame, which the table does not declare")
+    if isinstance(action, PopVlan) and not now.get(VLAN_VID.name):
+        raise PipelineError(f"{where} takes a tag off that it neither matched nor put on")
+    if isinstance(action, Translate):
+        _check_prerequisites(action.field, now, f"{where} translates {action.field.name}")
+    if isinstance(action, Track | Translate | Commit | DecTtl | Choose) and now.get("dl_type") not in (ETH_IPV4, ETH_IPV6):
         raise PipelineError(f"{where} looks at an IP header without matching IPv4 or IPv6")
     if isinstance(action, DecTtl) and IP_TTL not in table.writes:
         raise PipelineError(f"{where} lowers the TTL, which the table does not declare")

@@ -127,7 +127,7 @@ ND_OPTIONS_TYPE = _field(
 
 
 def _register(name: str, register: int, low: int, bits: int, lives: tuple[str, str], meaning: str) -> RegisterField:
-    kind: Kind = "hex" if name.startswith(("way", "groups", "sets", "remote")) else "int"
+    kind: Kind = "hex" if name.startswith(("way", "groups", "sets", "remote", "via")) else "int"
     return RegisterField(name, bits, kind, f"reg{register}", meaning, (), register, low, *lives)
 
 
@@ -165,6 +165,14 @@ WHY = _register("why", 10, 24, 8, ("route", "route_error"), "why a router does n
 HOP = _register("hop", 15, 0, 8, ("route", "next_hop"), "which of several next hops a packet takes")
 GATEWAY = _register("gateway", 15, 0, 32, ("route_error", "route_error"), "the address that an error comes from")
 GATEWAY6 = RegisterField("gateway6", 128, "ipv6", "xxreg3", "the same in IPv6", (), 12, 0, "route_error", "route_error")
+SEGMENT = _register(
+    "segment", 4, 0, 32, ("classify", "neighbour"), "the provider network: 4096 times its port here, plus its VLAN"
+)
+VIA = tuple(
+    _register(f"via{i}", 12 + i, 0, 32, ("beyond", "neighbour"), f"the next hop outside, word {i}; IPv4 is in word 3")
+    for i in range(4)
+)
+VIA6 = RegisterField("via", 128, "ipv6", "xxreg3", "the IPv6 next hop: all four words", (), 12, 0, "beyond", "neighbour")
 REMOTE = tuple(
     _register(f"remote{i}", 12 + i, 0, 32, _JUDGE, f"the peer's address, word {i}; IPv4 is in word 3") for i in range(4)
 )
@@ -182,7 +190,7 @@ TRACKER_FIELDS: tuple[Field, ...] = (
 )  # fmt: skip
 REGISTER_FIELDS: tuple[RegisterField, ...] = (
     NET, POLICY, ZONE, BANK, SIDE, WAY, VERDICT, *GROUPS, *SETS, OUT, RULE, PORT, PROTO, DOMAIN, WHY, HOP, GATEWAY,
-    *REMOTE,
+    SEGMENT, *VIA, *REMOTE,
 )  # fmt: skip
 
 CT_BITS = {"new": 1, "est": 2, "rel": 4, "rpl": 8, "inv": 16, "trk": 32}

@@ -18,9 +18,12 @@ from ovsnet.pipeline.template import (
     Match,
     Move,
     Output,
+    PopVlan,
+    PushVlan,
     Row,
     SetField,
     Track,
+    Translate,
     Value,
 )
 from ovsnet.pipeline.verdicts import CONTROLLER_ID
@@ -129,7 +132,12 @@ def _action_text(action: Action, values: dict[str, int] | None, *, names: bool) 
         return f"controller(max_len={action.length},{owner}meter_id={_plain(action.meter, values)})"
     if isinstance(action, Choose):
         return _choose_text(action, values, names=names)
-    return "dec_ttl" if isinstance(action, DecTtl) else _track_text(action, names=names)
+    if isinstance(action, Track | Translate | Commit):
+        return _track_text(action, values, names=names)
+    return _PLAIN[type(action)]
+
+
+_PLAIN: dict[type, str] = {DecTtl: "dec_ttl", PushVlan: "push_vlan:0x8100", PopVlan: "pop_vlan"}
 
 
 def _choose_text(action: Choose, values: dict[str, int] | None, *, names: bool) -> str:
@@ -152,11 +160,15 @@ def _move_text(action: Move, *, names: bool) -> str:
     return f"move:{_nxm(action.source)}->{_nxm(action.target)}"
 
 
-def _track_text(action: Track | Commit, *, names: bool) -> str:
+def _track_text(action: Track | Translate | Commit, values: dict[str, int] | None, *, names: bool) -> str:
     zone = action.zone.name if names else _nxm(action.zone)
     if isinstance(action, Commit):
         return f"ct(commit,zone={zone})"
-    return f"ct(table={action.table.name if names else action.table.id},zone={zone})"
+    table = action.table.name if names else action.table.id
+    if isinstance(action, Track):
+        return f"ct(table={table},zone={zone}{',nat' * action.restore})"
+    end = "src" if action.field.name.endswith("src") else "dst"
+    return f"ct(commit,table={table},zone={zone},nat({end}={_value(action.field, action.value, values)}))"
 
 
 def _nxm(field: Field) -> str:

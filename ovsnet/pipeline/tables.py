@@ -16,8 +16,8 @@ class Table:
     """One OpenFlow table.
 
     ``features`` may put flows here; ``reads`` may be matched and ``writes`` set; ``next`` are the tables that a flow
-    may go to, ``calls`` those that it may look up before it carries on here; ``output`` says whether frames leave the
-    switch here, ``copies`` whether the agent gets copies; ``miss`` is what befalls a frame that no flow matches:
+    may go to, ``calls`` those that it may look up before it carries on here, ``back`` earlier ones that may have a frame
+    again, as if it had come in just now; ``output`` says whether frames leave the switch here, ``copies`` whether the agent gets copies; ``miss`` is what befalls a frame that no flow matches:
     ``drop``, or the name of a table; ``missed`` says in a sentence what such a frame was.
     """
 
@@ -29,6 +29,7 @@ class Table:
     writes: tuple[f.Field, ...] = ()
     next: tuple[str, ...] = ()
     calls: tuple[str, ...] = ()
+    back: tuple[str, ...] = ()
     output: bool = False
     copies: bool = False
     miss: str = "drop"
@@ -39,13 +40,44 @@ CLASSIFY = Table(
     0,
     "classify",
     "Where does the frame come from, and in which network is it? A workload's frame goes on to the checks of its "
-    "port; a frame out of the tunnel was checked by its sender's host and can only be delivered here, never sent "
-    "back into a tunnel.",
-    features=("l2",),
-    reads=(f.IN_PORT, f.TUN_ID),
-    writes=(f.NET, f.DOMAIN, f.POLICY, f.BANK, f.ZONE),
-    next=("port_security", "deliver"),
+    "port; a frame out of the tunnel was checked by its sender's host and can only be delivered here, or leave by a "
+    "router's gateway host, never be sent back into a tunnel; a frame from a provider network has no standing at all.",
+    features=("l2", "nat", "provider"),
+    reads=(f.IN_PORT, f.TUN_ID, f.VLAN_VID),
+    writes=(f.NET, f.DOMAIN, f.POLICY, f.BANK, f.ZONE, f.SEGMENT),
+    next=("outside", "port_security", "outward", "deliver"),
     missed="It came in on a port, or in a network, that is not declared on this host.",
+)
+OUTSIDE = Table(
+    2,
+    "outside",
+    "What comes from a provider network: for a port that is directly on it, or for an address that stands for ports "
+    "behind a router. ARP requests for such an address are answered here; the agent hears who has the addresses "
+    "that it asked for.",
+    features=("nat", "provider"),
+    reads=(
+        f.SEGMENT, f.IN_PORT, f.ETH_DST, f.ETH_TYPE, f.ARP_OP, f.ARP_TPA, f.IPV4_DST, f.IPV6_DST, f.IP_PROTO,
+        f.ICMPV6_TYPE, f.ND_TARGET, f.ND_SLL,
+    ),
+    writes=(
+        f.NET, f.DOMAIN, f.ZONE, f.ETH_SRC, f.ETH_DST, f.ARP_OP, f.ARP_SHA, f.ARP_SPA, f.ARP_THA, f.ARP_TPA, f.VLAN_VID,
+        f.IPV6_SRC, f.IPV6_DST, f.ICMPV6_TYPE, f.ND_OPTIONS_TYPE, f.ND_RESERVED,
+    ),
+    next=("inward", "nd_reply", "deliver"),
+    output=True,
+    copies=True,
+    missed="Nobody here has the address.",
+)
+INWARD = Table(
+    4,
+    "inward",
+    "The tracker has put a port's own address in place of the one outside: on to the router, as from its gateway. What "
+    "claims to come from an address inside is dropped.",
+    features=("nat",),
+    reads=(f.ZONE, f.CT_STATE, f.ETH_TYPE, f.IPV4_SRC, f.IPV6_SRC),
+    writes=(f.DOMAIN, f.ETH_DST),
+    next=("route",),
+    missed="It belongs to no connection that was opened from inside.",
 )
 PORT_SECURITY = Table(
     10,
@@ -77,9 +109,10 @@ ARP = Table(
     20,
     "arp",
     "ARP requests are answered here, from what is declared; no ARP message ever reaches another port or the wire.",
-    features=("arp_nd", "routing"),
+    features=("arp_nd", "routing", "provider"),
     reads=(f.NET, f.IN_PORT, f.ETH_TYPE, f.ARP_OP, f.ARP_TPA),
-    writes=(f.ETH_SRC, f.ETH_DST, f.ARP_OP, f.ARP_SHA, f.ARP_SPA, f.ARP_THA, f.ARP_TPA),
+    writes=(f.ETH_SRC, f.ETH_DST, f.ARP_OP, f.ARP_SHA, f.ARP_SPA, f.ARP_THA, f.ARP_TPA, f.VLAN_VID, f.SEGMENT),
+    back=("outside",),
     output=True,
     missed="No port of this network has the address asked for, or it is no request.",
 )
@@ -88,21 +121,26 @@ ND = Table(
     "nd",
     "Neighbour solicitations for declared addresses: turned into the answer on a user-space datapath; on the kernel "
     "datapath, which cannot rewrite the option, sent as unicast to the one port that has the address.",
-    features=("arp_nd", "routing"),
+    features=("arp_nd", "routing", "provider"),
     reads=(f.NET, f.IN_PORT, f.ETH_TYPE, f.IP_PROTO, f.ICMPV6_TYPE, f.ND_TARGET, f.ND_SLL, f.IPV6_SRC),
-    writes=(f.ETH_SRC, f.ETH_DST, f.IPV6_SRC, f.IPV6_DST, f.ICMPV6_TYPE, f.ND_OPTIONS_TYPE, f.ND_RESERVED),
+    writes=(
+        f.ETH_SRC, f.ETH_DST, f.IPV6_SRC, f.IPV6_DST, f.ICMPV6_TYPE, f.ND_OPTIONS_TYPE, f.ND_RESERVED, f.VLAN_VID,
+        f.SEGMENT,
+    ),
     next=("nd_reply", "l2"),
+    back=("outside",),
+    output=True,
     copies=True,
     missed="No port of this network has the address asked for.",
-)
+)  # fmt: skip
 ND_REPLY = Table(
     31,
     "nd_reply",
     "The second half of the answer to a solicitation: the option that exists only now that the message is an "
     "advertisement.",
-    features=("arp_nd",),
-    reads=(f.ETH_TYPE, f.IP_PROTO, f.ICMPV6_TYPE),
-    writes=(f.ND_TLL,),
+    features=("arp_nd", "provider"),
+    reads=(f.IN_PORT, f.SEGMENT, f.ETH_TYPE, f.IP_PROTO, f.ICMPV6_TYPE),
+    writes=(f.ND_TLL, f.VLAN_VID),
     output=True,
     missed="It is no advertisement.",
 )
@@ -142,7 +180,7 @@ ROUTE = Table(
     "route",
     "What is sent to the gateways' MAC is routed here, at its source: to the MAC of the port that has the address, or "
     "that the longest prefix leads to, in that port's network. All else is passed by.",
-    features=("routing",),
+    features=("routing", "nat"),
     reads=(
         f.DOMAIN, f.ETH_DST, f.ETH_TYPE, f.IPV4_SRC, f.IPV4_DST, f.IPV6_SRC, f.IPV6_DST, f.IP_TTL, f.IP_PROTO,
         f.ICMP_TYPE, f.ICMPV6_TYPE,
@@ -151,7 +189,7 @@ ROUTE = Table(
         f.NET, f.ETH_SRC, f.ETH_DST, f.IP_TTL, f.IPV4_SRC, f.IPV4_DST, f.IPV6_SRC, f.IPV6_DST, f.ICMP_TYPE,
         f.ICMPV6_TYPE, f.WHY, f.HOP,
     ),
-    next=("next_hop", "route_error", "l2"),
+    next=("next_hop", "route_error", "l2", "outward"),
     output=True,
     miss="l2",
     missed="It is not for a router.",
@@ -182,13 +220,51 @@ L2 = Table(
     "l2",
     "Destination MACs on other hosts: into the tunnel, to the VTEP of the port's host; to both hosts of a port that "
     "moves.",
-    features=("l2",),
+    features=("l2", "provider"),
     reads=(f.NET, f.ETH_DST),
-    writes=(f.TUN_ID, f.TUN_DST, f.TUN_IPV6_DST),
+    writes=(f.TUN_ID, f.TUN_DST, f.TUN_IPV6_DST, f.VLAN_VID, f.SEGMENT),
     next=("deliver",),
+    back=("outside",),
     output=True,
     miss="deliver",
     missed="The MAC is not that of a port on another host.",
+)
+OUTWARD = Table(
+    44,
+    "outward",
+    "What leaves its routed domain: here the tracker puts an address of the provider network in place of the "
+    "sender's own, for as long as the connection lasts; elsewhere, into the tunnel to the gateway host where that is "
+    "done.",
+    features=("nat",),
+    reads=(f.DOMAIN, f.ETH_TYPE, f.IPV4_SRC, f.IPV6_SRC),
+    writes=(f.ZONE, f.SEGMENT, f.ETH_SRC, f.TUN_ID, f.TUN_DST, f.TUN_IPV6_DST),
+    next=("beyond",),
+    output=True,
+    missed="There is no address outside that stands for its sender.",
+)
+BEYOND = Table(
+    45,
+    "beyond",
+    "The next hop on the provider network: the receiver itself, or the provider's gateway. What is for an address "
+    "that stands for ports of this host, too, turns round here.",
+    features=("nat", "provider"),
+    reads=(f.SEGMENT, f.CT_STATE, f.ETH_TYPE, f.IPV4_DST, f.IPV6_DST),
+    writes=(f.ETH_DST, f.VIA[3], f.VIA6),
+    next=("neighbour",),
+    back=("outside",),
+    missed="The provider network has no gateway for it.",
+)
+NEIGHBOUR = Table(
+    46,
+    "neighbour",
+    "The next hop's MAC, as far as it is known, and out; the agent asks for one that is not.",
+    features=("provider",),
+    reads=(f.SEGMENT, f.ETH_TYPE, *f.VIA),
+    writes=(f.ETH_DST, f.VLAN_VID),
+    back=("outside",),
+    output=True,
+    copies=True,
+    missed="The provider network is not on this host.",
 )
 DELIVER = Table(
     50,
@@ -295,7 +371,7 @@ RULES = Table(
 )  # fmt: skip
 
 TABLES: tuple[Table, ...] = (
-    CLASSIFY, PORT_SECURITY, ND_SECURITY, ARP, ND, ND_REPLY, EGRESS, EGRESS_TRACKED, EGRESS_VERDICT, ROUTE,
-    NEXT_HOP, ROUTE_ERROR, L2, DELIVER, INGRESS, INGRESS_TRACKED, INGRESS_VERDICT, POLICY, WAY, MEMBERS, RANGES, RULES,
+    CLASSIFY, OUTSIDE, INWARD, PORT_SECURITY, ND_SECURITY, ARP, ND, ND_REPLY, EGRESS, EGRESS_TRACKED, EGRESS_VERDICT,
+    ROUTE, NEXT_HOP, ROUTE_ERROR, L2, OUTWARD, BEYOND, NEIGHBOUR, DELIVER, INGRESS, INGRESS_TRACKED, INGRESS_VERDICT, POLICY, WAY, MEMBERS, RANGES, RULES,
 )  # fmt: skip
 BY_NAME: dict[str, Table] = {table.name: table for table in TABLES}

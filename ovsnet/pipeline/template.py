@@ -51,10 +51,27 @@ class Output:
 
 @dataclass(frozen=True)
 class Track:
-    """Let the connection tracker see the packet in the zone that ``zone`` says, and go on in ``table``."""
+    """Let the connection tracker see the packet in the zone that ``zone`` says, and go on in ``table``.
+
+    With ``restore`` packets of a connection that ``Translate`` has seen have their addresses replaced.
+    """
 
     zone: RegisterField
     table: Table
+    restore: bool = False
+
+
+@dataclass(frozen=True)
+class Translate:
+    """As ``Track``, and of a new connection remember that ``field`` is to be ``value``: its source or destination.
+
+    Replies have it put back (ovs-actions(7), ct with commit and nat).
+    """
+
+    zone: RegisterField
+    table: Table
+    field: Field
+    value: Value
 
 
 @dataclass(frozen=True)
@@ -96,13 +113,25 @@ class Choose:
 
 
 @dataclass(frozen=True)
+class PushVlan:
+    """Give the frame an 802.1Q tag; which VLAN, the next action says."""
+
+
+@dataclass(frozen=True)
+class PopVlan:
+    """Take the frame's outermost 802.1Q tag off."""
+
+
+@dataclass(frozen=True)
 class Goto:
     """Go on in a later table."""
 
     table: Table
 
 
-Action = SetField | Move | Output | Track | Commit | Copy | Call | DecTtl | Choose | Goto
+Action = (
+    SetField | Move | Output | Track | Translate | Commit | Copy | Call | DecTtl | Choose | PushVlan | PopVlan | Goto
+)
 
 
 @dataclass(frozen=True)
@@ -171,7 +200,7 @@ class FlowTemplate:
             _collect(found, self.priority, _PRIORITY)
         object.__setattr__(self, "match_params", len(found))
         for action in self.actions:
-            if isinstance(action, SetField):
+            if isinstance(action, SetField | Translate):
                 _collect(found, action.value, action.field)
             elif isinstance(action, Choose):
                 _collect(found, action.last, _LINK)
