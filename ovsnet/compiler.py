@@ -7,24 +7,36 @@ for a port, a network's for a VNI.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from ovsnet.desired import HOST, ConflictError, Delta, Desired, Owned, Subject, row_of
+from ovsnet.endpoints import endpoint
 from ovsnet.facts import Facts
-from ovsnet.features import FEATURES, Endpoint, SourceAddress
-from ovsnet.features.base import Members
+from ovsnet.features import FEATURES, Endpoint
+from ovsnet.features.base import Members, Translation
 from ovsnet.features.security_groups import member_rows
 from ovsnet.filters import Filters, Policy
 from ovsnet.held import HeldVpc
 from ovsnet.leases import LeaseBook, lease_of
-from ovsnet.model.numbers import cidr_int, ip_int, link_local, mac_int
+from ovsnet.model.numbers import ip_int
 from ovsnet.model.rules import groups_of
-from ovsnet.model.types import AddressGroup, Network, Port, RemoteEndpoint, Router, SecurityGroup, VpcState
+from ovsnet.model.types import (
+    AddressGroup,
+    FloatingIp,
+    Network,
+    Outside,
+    Port,
+    RemoteEndpoint,
+    Router,
+    SecurityGroup,
+    VpcState,
+)
 from ovsnet.numbers import Numbers
 from ovsnet.pipeline.template import Key, Row
 from ovsnet.responders.lease import Lease
+from ovsnet.ways import Uplinks, Ways
 
 T = TypeVar("T")
 _PORT_ROWS = tuple(feature.port for feature in FEATURES if feature.port)
@@ -34,7 +46,8 @@ class HostCompiler:
     """Compiles for one host: feed it states, changes and facts, then ask ``update`` for the difference.
 
     ``numbers`` stand for groups and ranges in flows: they follow from what was there before, so whoever wants the same
-    flows after a restart hands over the same numbers.
+    flows after a restart hands over the same numbers. ``uplinks`` are the provider networks that the host has, and
+    ``served`` the addresses there that it serves, as of the last update.
     """
 
     def __init__(self, host: str, numbers: Numbers | None = None) -> None:
@@ -44,6 +57,8 @@ class HostCompiler:
         self._told: dict[Subject, tuple[int, Lease] | None] = {}
         self.desired = Desired(leases=self._book.told)
         self.numbers = Numbers() if numbers is None else numbers
+        self.uplinks = Uplinks(host)
+        self.served: dict[Subject, tuple[Translation, ...]] = {}
         self._vpcs: dict[str, HeldVpc] = {}
         self._filters: dict[str, Filters] = {}
         self._unsettled: set[str] = set()
@@ -60,6 +75,7 @@ class HostCompiler:
     def set_facts(self, facts: Facts) -> None:
         """Take new facts of the switch; touches the ports whose OpenFlow port changed, or everything they concern."""
         old, self.facts = self.facts, facts
+        self._touch_all(Subject("provider_network", "", name) for name in self.uplinks.set_facts(facts))
         if _site(old) != _site(facts):
             self._touch(HOST)
             for name, vpc in self._vpcs.items():
@@ -70,6 +86,9 @@ class HostCompiler:
         for name in (old.down ^ facts.down) & self._vpcs.keys():
             for port in (port for ports in self._vpcs[name].local.values() for port in ports):
                 self._touch(Subject("port", name, port))
+        keys = {key.partition("/")[0] for key, _ in old.zones.items() ^ facts.zones.items() if "/" in key}
+        for name in self._vpcs if old.silent != facts.silent else keys & self._vpcs.keys():
+            self._touch_outside(name)
         for before, after in ((old.ofports, facts.ofports), (old.zones, facts.zones)):
             for iface in before.keys() | after.keys() if before is not after else ():
                 if before.get(iface) != after.get(iface) and iface in self._ports_by_iface:
@@ -77,7 +96,7 @@ class HostCompiler:
 
     def put_vpc(self, state: VpcState) -> None:
         """Take the whole state of a VPC; touches what differs from what is held."""
-        vpc = self._vpcs.get(state.name) or HeldVpc(state.name)
+        vpc = self._vpcs.get(state.name) or HeldVpc(state.name, self.host)
         self.patch_vpc(
             state.name,
             networks=_difference(vpc.networks, state.networks),
@@ -85,6 +104,8 @@ class HostCompiler:
             ports=_difference(vpc.ports, state.ports),
             endpoints=_difference(vpc.endpoints, state.endpoints),
             hosts=_difference(vpc.hosts, state.hosts),
+            floating_ips=_difference(vpc.floating_ips, state.floating_ips),
+            provider_networks=_difference(vpc.provider_networks, state.provider_networks),
             security_groups=_difference(self._filters_of(state.name).groups, state.security_groups),
             address_groups=_difference(self._filters_of(state.name).address_groups, state.address_groups),
         )
@@ -106,11 +127,13 @@ class HostCompiler:
         endpoints: Mapping[str, RemoteEndpoint | None] | None = None,
         hosts: Mapping[str, str | None] | None = None,
         routers: Mapping[str, Router | None] | None = None,
+        floating_ips: Mapping[str, FloatingIp | None] | None = None,
+        provider_networks: Mapping[str, Outside | None] | None = None,
         security_groups: Mapping[str, SecurityGroup | None] | None = None,
         address_groups: Mapping[str, AddressGroup | None] | None = None,
     ) -> None:
         """Take changes of a VPC: new objects by name, ``None`` for one that is gone."""
-        vpc = self._vpcs.setdefault(name, HeldVpc(name))
+        vpc = self._vpcs.setdefault(name, HeldVpc(name, self.host))
         self._change_groups(name, security_groups or {}, address_groups or {})
         for network, declared in (networks or {}).items():
             self._touch_network(name, network)
@@ -119,6 +142,8 @@ class HostCompiler:
             self._touch_told(name, vpc.together(network))
         if routers:
             self._change_routers(name, vpc, routers)
+        if floating_ips or provider_networks or networks or routers or not vpc.provider_hosts.isdisjoint(hosts or ()):
+            self._change_outside(name, vpc, floating_ips or {}, provider_networks or {})
         for host, vtep in (hosts or {}).items():
             _store(vpc.hosts, host, vtep)
             for port in vpc.placed.get(host, ()):
@@ -175,6 +200,8 @@ class HostCompiler:
         subject = Subject("port", name, port)
         self._touch(subject)
         self._touch_routers_over(vpc, port, old, new)
+        if port in vpc.floating_of:
+            self._touch_outside(name)
         if old is not None:
             self._ports_by_iface.pop(old.id, None)
             vpc.members[old.network].discard(subject)
@@ -214,8 +241,8 @@ class HostCompiler:
         networks = {
             network
             for router, new in changes.items()
-            if _joins(before[router]) != _joins(new)
-            for network in (*_joins(before[router])[1], *_joins(new)[1])
+            if self._joins(before[router]) != self._joins(new)
+            for network in (*_networks(before[router]), *_networks(new))
         }
         for step in (before, changes):
             if step is changes:
@@ -225,8 +252,40 @@ class HostCompiler:
             for network in networks:
                 self._touch_network(name, network)
             for router in step.values():
-                self._touch_told(name, _joins(router)[1])
+                self._touch_told(name, _networks(router))
         self._touch_all(Subject("router", name, router) for router in changes)
+
+    def _change_outside(
+        self,
+        name: str,
+        vpc: HeldVpc,
+        floating_ips: Mapping[str, FloatingIp | None],
+        provider_networks: Mapping[str, Outside | None],
+    ) -> None:
+        """Take changes of what a VPC has outside; there is little of it, so all of it is looked at again."""
+        self._touch_outside(name)
+        vpc.change_floating(floating_ips)
+        for network, told in provider_networks.items():
+            _store(vpc.provider_networks, network, told)
+            self.uplinks.tell(network, name, told)
+            self._touch(Subject("provider_network", "", network))
+            for one, declared in vpc.networks.items():
+                if declared.provider_network == network:
+                    self._touch_network(name, one)
+        self._touch_outside(name)
+
+    def _touch_outside(self, name: str) -> None:
+        """What depends on gateways, addresses outside and their zones."""
+        vpc = self._vpcs[name]
+        self._touch_all(Subject("floating_ip", name, one) for one in vpc.floating_ips)
+        self._touch_all(Subject("router", name, one) for one, router in vpc.routers.items() if router.external)
+
+    def _joins(self, router: Router | None) -> tuple[object, ...]:
+        """What of a router concerns all ports of its networks."""
+        if router is None:
+            return ()
+        here = router.external is not None and self.host in router.external.gateways
+        return router.vni, router.networks, here
 
     def _touch_routers_over(self, vpc: HeldVpc, name: str, *nics: Port | RemoteEndpoint | None) -> None:
         """The routers whose routes lead over a port or an endpoint, as it was and as it is."""
@@ -344,15 +403,24 @@ class HostCompiler:
     def _subject_rows(self, subject: Subject) -> Iterable[Row]:
         if subject.kind == "host":
             return [row for feature in FEATURES if feature.host for row in feature.host(self.facts)]
+        if subject.kind == "provider_network":
+            up = self.uplinks[subject.name]
+            return [row for one in FEATURES if up and one.uplink for row in one.uplink(up, self.facts)]
         vpc = self._vpcs.get(subject.vpc)
         if subject.kind == "port":
             self._told[subject] = None  # unless it is plugged and has a lease, below
+        if subject.kind in ("router", "floating_ip"):
+            self.served.pop(subject, None)
         if vpc is None:
             return ()
         if subject.kind == "network":
             return self._network_rows(vpc, subject)
         if subject.kind == "router":
             return self._router_rows(vpc, subject)
+        if subject.kind == "floating_ip":
+            floating = vpc.floating_ips.get(subject.name)
+            one = None if floating is None else Ways(vpc, self.uplinks, self.facts).floating(floating)
+            return self._serve(subject, () if one is None else (one,))
         made = self._neighbour(vpc, subject) if subject.kind == "endpoint" else self._port(vpc, subject)
         if made is None:
             return ()
@@ -365,15 +433,29 @@ class HostCompiler:
         if network is None or not vpc.local.get(subject.name):
             return ()
         numbers = _assigned(network.vni, subject), _assigned(vpc.domain(subject.name), subject)
-        segment = vpc.segment(subject.name, *numbers)
+        segment = vpc.segment(subject.name, *numbers, self.uplinks[network.provider_network])
         return [row for feature in FEATURES if feature.network for row in feature.network(segment, self.facts)]
 
     def _router_rows(self, vpc: HeldVpc, subject: Subject) -> Iterable[Row]:
         router = vpc.routers.get(subject.name)
-        if router is None or not any(vpc.local.get(network) for network in router.networks):
+        if router is None or not vpc.reaches(router):
             return ()
-        domain = vpc.routed(router, _assigned(router.vni, subject))
-        return [row for feature in FEATURES if feature.domain for row in feature.domain(domain, self.facts)]
+        ways, number = Ways(vpc, self.uplinks, self.facts), _assigned(router.vni, subject)
+        domain = vpc.routed(router, number, ways.out(router))
+        rows = [row for feature in FEATURES if feature.domain for row in feature.domain(domain, self.facts)]
+        return [*rows, *self._serve(subject, tuple(ways.shared(router, number)))]
+
+    def _serve(self, subject: Subject, addresses: tuple[Translation, ...]) -> list[Row]:
+        """The rows of addresses outside that are served here."""
+        if addresses:
+            self.served[subject] = addresses
+        return [
+            row
+            for one in addresses
+            for feature in FEATURES
+            if feature.translation
+            for row in feature.translation(one, self.facts)
+        ]
 
     def _port(self, vpc: HeldVpc, subject: Subject) -> Endpoint | None:
         """The port as numbers; ``None`` if it is of no concern here."""
@@ -383,9 +465,10 @@ class HostCompiler:
             return None
         local = self.host in port.hosts
         up = local and subject.vpc not in self.facts.down
-        vteps = [_vtep_int(vpc.hosts[host]) for host in port.hosts if host != self.host]
+        tunnelled = network.provider_network is None
+        vteps = [_vtep_int(vpc.hosts[host]) for host in port.hosts if host != self.host and tunnelled]
         ofport = self.facts.ofports.get(port.id) if up else None
-        judged = self._place_of(vpc, port.network, subject)
+        judged = self._place_of(vpc, port.network, subject) | {"uplink": self.uplinks[network.provider_network]}
         if local and port.port_security:
             numbered = self._filters_of(subject.vpc).policy(_policy(port))
             zone = self.facts.zones.get(port.id) if numbered.stateful else 0
@@ -415,43 +498,6 @@ class HostCompiler:
         return {"domain": domain, "routed": routed, "present": present}
 
 
-def endpoint(
-    port: Port,
-    vni: int,
-    ofport: int | None,
-    local: bool,
-    vteps: Sequence[tuple[int, int]],
-    members: Members = (),
-    **more: Any,
-) -> Endpoint:
-    """A declared port as the features see it.
-
-    ``vteps`` are (address, bits) of the other hosts that it is on; ``more`` are other fields of an Endpoint.
-    """
-    mac = mac_int(port.mac or "")
-    ips = [ip_int(ip) for ip in port.ips or ()]
-    return Endpoint(
-        vni=vni,
-        mac=mac,
-        v4=tuple([ip for ip, bits in ips if bits == 32]),
-        v6=tuple([ip for ip, bits in ips if bits == 128]),
-        link_local=link_local(mac),
-        allowed=tuple(
-            [
-                SourceAddress(*cidr_int(allowed.ip), mac_int(allowed.mac) if allowed.mac else mac)
-                for allowed in port.allowed_addresses
-            ]
-        ),
-        secured=port.port_security,
-        local=local,
-        ofport=ofport,
-        vteps=tuple([address for address, _bits in vteps]),
-        vtep_bits=vteps[0][1] if vteps else 32,
-        members=members,
-        **{"domain": vni, **more},
-    )
-
-
 def compile_states(states: Iterable[VpcState], host: str, facts: Facts, numbers: Numbers | None = None) -> Desired:
     """All flows that ``host`` should have; ``states`` are complete and validated. Raises ConflictError."""
     compiler = HostCompiler(host, numbers)
@@ -471,11 +517,11 @@ def _policy(port: Port) -> Policy:
 
 def _site(facts: Facts) -> tuple[object, ...]:
     """What concerns all ports."""
-    return facts.tunnel_ofport, facts.nd_responder, facts.mtu
+    return facts.tunnel_ofport, facts.nd_responder, facts.mtu, facts.bridges
 
 
-def _joins(router: Router | None) -> tuple[int | None, tuple[str, ...]]:
-    return (None, ()) if router is None else (router.vni, router.networks)
+def _networks(router: Router | None) -> tuple[str, ...]:
+    return () if router is None else router.networks
 
 
 def _assigned(vni: int | None, subject: Subject) -> int:

@@ -15,7 +15,10 @@ class Facts:
     solicitation into its answer (user space can, the kernel's cannot). ``down`` are the VPCs whose ports here
     are kept down, since nobody has confirmed yet that they are still placed on this host. ``zones`` maps the id of a
     port here to the conntrack zone (1-65535) that is its own and that flows may use; a filtered port that has none yet
-    is as one that is not plugged. ``mtu`` is what fits into the underlay through a tunnel, in bytes.
+    is as one that is not plugged; addresses outside have theirs by ``outside.zone_key``. ``mtu`` is what fits into the
+    underlay through a tunnel, in bytes. ``bridges`` are the OpenFlow ports that lead to other bridges, by their names;
+    ``neighbours`` are who was heard on provider networks, by their names: (32 or 128, address) -> MAC. ``silent`` are
+    the hosts that do not answer through the tunnel.
     """
 
     ofports: Mapping[str, int] = field(default_factory=dict)
@@ -24,6 +27,9 @@ class Facts:
     down: frozenset[str] = frozenset()
     zones: Mapping[str, int] = field(default_factory=dict)
     mtu: int = 1450
+    bridges: Mapping[str, int] = field(default_factory=dict)
+    neighbours: Mapping[str, Mapping[tuple[int, int], int]] = field(default_factory=dict)
+    silent: frozenset[str] = frozenset()
 
     @staticmethod
     def assumed(iface_ids: Iterable[str], *, nd_responder: bool = True) -> Facts:

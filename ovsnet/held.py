@@ -6,11 +6,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ovsnet.desired import Subject
-from ovsnet.features.base import Domain, Range, Segment, StaticRoute
+from ovsnet.features.base import Domain, Range, Segment, StaticRoute, Uplink, WayOut
 from ovsnet.members import Memberships
 from ovsnet.model.numbers import cidr_int, ip_int, mac_int
 from ovsnet.model.routes import gateway_of, joined, subnets_of
-from ovsnet.model.types import Network, NextHop, Port, RemoteEndpoint, Route, Router, Subnet
+from ovsnet.model.types import (
+    FloatingIp,
+    Network,
+    NextHop,
+    Outside,
+    Port,
+    RemoteEndpoint,
+    Route,
+    Router,
+    Subnet,
+)
+from ovsnet.model.outside import gateways_of
 
 
 @dataclass
@@ -19,14 +30,19 @@ class HeldVpc:
 
     ``members`` are a network's ports and endpoints, ``local`` its ports on this host, or about to come; ``placed`` are
     the ports on a host. ``router_of`` is the router that joins a network; ``hops`` are the routers that have a route
-    over a port, by its name, or over an address.
+    over a port, by its name, or over an address. ``host`` is the host compiled for; ``floating_of`` are the floating
+    IPs of a port.
     """
 
     name: str
+    host: str = ""
     networks: dict[str, Network] = field(default_factory=dict)
     routers: dict[str, Router] = field(default_factory=dict)
     ports: dict[str, Port] = field(default_factory=dict)
     endpoints: dict[str, RemoteEndpoint] = field(default_factory=dict)
+    floating_ips: dict[str, FloatingIp] = field(default_factory=dict)
+    provider_networks: dict[str, Outside] = field(default_factory=dict)
+    floating_of: dict[str, set[str]] = field(default_factory=dict)
     hosts: dict[str, str] = field(default_factory=dict)
     members: dict[str, set[Subject]] = field(default_factory=dict)
     local: dict[str, set[str]] = field(default_factory=dict)
@@ -57,10 +73,31 @@ class HeldVpc:
                 for _ in self.groups.note(subject, collection[subject.name]):
                     pass
 
+    @property
+    def provider_hosts(self) -> set[str]:
+        """The hosts where routed domains leave the cloud."""
+        return gateways_of(self.routers)
+
+    def change_floating(self, changes: Mapping[str, FloatingIp | None]) -> None:
+        """Take changes of floating IPs."""
+        for name, floating in changes.items():
+            if floating is None:
+                self.floating_ips.pop(name, None)
+            else:
+                self.floating_ips[name] = floating
+        self.floating_of = {}
+        for name, floating in self.floating_ips.items():
+            self.floating_of.setdefault(floating.port, set()).add(name)
+
     def near(self, network: str) -> bool:
-        """Whether a network has a port here, or is reached from one that has."""
+        """Whether a network has a port here, or is reached from one that has or from a gateway here."""
         router = self.routers.get(self.router_of.get(network, ""))
-        return any(self.local.get(one) for one in (network, *(router.networks if router else ())))
+        return bool(self.local.get(network)) or (router is not None and self.reaches(router))
+
+    def reaches(self, router: Router) -> bool:
+        """Whether a routed domain has a port here, or leaves the cloud here."""
+        here = router.external is not None and self.host in router.external.gateways
+        return here or any(self.local.get(network) for network in router.networks)
 
     def together(self, network: str) -> tuple[str, ...]:
         """The networks of a network's routed domain, itself included."""
@@ -72,15 +109,16 @@ class HeldVpc:
         router = self.routers.get(self.router_of.get(network, ""))
         return self.networks[network].vni if router is None else router.vni
 
-    def segment(self, network: str, vni: int, domain: int) -> Segment:
+    def segment(self, network: str, vni: int, domain: int, uplink: Uplink | None) -> Segment:
         """A network as the features see it."""
         joins = network in self.router_of
-        return Segment(vni, domain, tuple(map(_range, self.networks[network].subnets)) if joins else ())
+        ranges = tuple(map(range_of, self.networks[network].subnets)) if joins else ()
+        return Segment(vni, domain, ranges, uplink)
 
-    def routed(self, router: Router, vni: int) -> Domain:
+    def routed(self, router: Router, vni: int, ways: tuple[WayOut, ...]) -> Domain:
         """A routed domain as the features see it."""
-        ranges = tuple(_range(subnet) for _, subnet in subnets_of(router, self.networks))
-        return Domain(vni, ranges, tuple(self._route(router, route) for route in router.routes))
+        ranges = tuple(range_of(subnet) for _, subnet in subnets_of(router, self.networks))
+        return Domain(vni, ranges, tuple(self._route(router, route) for route in router.routes), ways)
 
     def behind(self, name: str, port: Port) -> tuple[tuple[int, int, int], ...]:
         """The ranges that routers send to a port, as (address, mask, 32 or 128)."""
@@ -127,6 +165,7 @@ class HeldVpc:
         return StaticRoute(ip, mask.bit_count(), bits, tuple(dict.fromkeys(hops)), route.blackhole)
 
 
-def _range(subnet: Subnet) -> Range:
+def range_of(subnet: Subnet) -> Range:
+    """A joined subnet as the features see it."""
     ip, mask, bits = cidr_int(subnet.cidr)
     return Range(ip, mask.bit_count(), bits, ip_int(gateway_of(subnet))[0])

@@ -158,7 +158,7 @@ class StaticRoute(NamedTuple):
 
 
 class Domain(NamedTuple):
-    """A routed domain that has a port on this host: the subnets of all its networks, its static routes, its ways out."""
+    """A routed domain that has a port here, or leaves the cloud here: its subnets, static routes and ways out."""
 
     vni: int
     ranges: tuple[Range, ...]

@@ -1,7 +1,8 @@
 """The way out of a routed domain: addresses of provider networks in place of those inside, by conntrack.
 
-Each such address has a MAC and a conntrack zone of its own. A connection from inside gets it as its source, in ``outward``;
-what comes from outside for it is sent on to who it stands for, by ``inward``. RFC 3022; RFC 5508 (ICMP errors).
+Each such address has a MAC and a conntrack zone of its own. A connection from inside gets it as its source, in
+``outward``; what comes from outside for it is sent on to who it stands for, by ``inward``. RFC 3022; RFC 5508 (ICMP
+errors).
 """
 
 from __future__ import annotations
@@ -220,7 +221,7 @@ def domain(routed: Domain, facts: Facts) -> Iterator[Row]:
     for way in routed.ways:
         if way.everybody:
             yield OUT[way.bits].row(routed.vni)
-        for source in way.sources:
+        for source in () if way.everybody else way.sources:
             yield OUT_FROM[way.bits].row(routed.vni, source)
         if not way.here and way.vtep and facts.tunnel_ofport is not None:
             yield TO_GATEWAY[way.bits, way.vtep_bits].row(routed.vni, way.vtep, facts.tunnel_ofport)

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 
 from ovsnet.facts import Facts
 from ovsnet.features.base import Endpoint, Feature, Segment, Uplink
-from ovsnet.features.nat import FAMILIES, PRESENT, WHOLE
-from ovsnet.outside import OUTSIDE_MACS
+from ovsnet.features.nat import FAMILIES, PRESENT
+from ovsnet.model.outside import OUTSIDE_MACS
 from ovsnet.pipeline import fields as f
 from ovsnet.pipeline import tables as t
 from ovsnet.pipeline.template import (
@@ -54,12 +54,12 @@ _ICMPV6 = (Match(f.ETH_TYPE, f.ETH_IPV6), Match(f.IP_PROTO, f.PROTO_ICMPV6))
 _NS = (*_ICMPV6, Match(f.ICMPV6_TYPE, 135))
 FROM_UPLINK = {
     form: _template(
-        f"from-provider{form}", t.CLASSIFY, 100,
+        f"from-provider{form}", t.CLASSIFY, 100 + number,
         (Match(f.IN_PORT, "ofport"), Match(f.VLAN_VID, "vid" if form else 0)),
         (*((PopVlan(),) if form else ()), SetField(f.SEGMENT, "segment"), Goto(t.OUTSIDE)),
         "A frame from a provider network.",
     )
-    for form in _FORMS
+    for number, form in enumerate(_FORMS)
 }  # fmt: skip
 ND_REPLY_TAGGED = _template(
     "nd-reply-tagged", t.ND_REPLY, 110,
@@ -180,7 +180,7 @@ def uplink(up: Uplink, _facts: Facts) -> Iterator[Row]:
     yield ASK.row(up.segment)
     for ip, bits, mac in up.neighbours:
         yield _leaving(NEIGHBOUR[bits], up, up.segment, *_words(ip, bits), mac)
-    gateways = {}
+    gateways: dict[int, int] = {}
     for one in up.ranges:
         mask = ((1 << one.length) - 1) << (one.bits - one.length)
         yield ON_LINK[one.bits].row(up.segment, one.ip, mask)
@@ -223,7 +223,8 @@ FEATURE = Feature(
     (
         *FROM_UPLINK.values(), ND_REPLY_TAGGED, *(one for forms in NEIGHBOUR.values() for one in forms.values()),
         *NEIGHBOUR_HERE.values(), ASK, *ON_LINK.values(), *BY_GATEWAY.values(), ARP_TO_PORT, NS_TO_PORT, NA_TO_PORT,
-        *IP_TO_PORT.values(), HERE, *TO_TRANSLATED.values(), *(one for forms in ABROAD.values() for one in forms.values()),
+        *IP_TO_PORT.values(), HERE, *TO_TRANSLATED.values(),
+        *(one for forms in ABROAD.values() for one in forms.values()),
     ),
     port=port,
     network=network,

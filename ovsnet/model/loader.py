@@ -29,6 +29,7 @@ from ovsnet.model.group_checks import GroupChecker
 from ovsnet.model.lock import Lock, lock_path, read_lock, write_lock
 from ovsnet.model.names import inner_mtu
 from ovsnet.model.nodes import Draft, Node, mark
+from ovsnet.model.outside import provided
 from ovsnet.model.port_checks import PortChecker, check_families
 from ovsnet.model.report import model_error
 from ovsnet.model.router_checks import RouterChecker
@@ -189,7 +190,8 @@ def check_model(model: Model, structural: list[Draft], lock: Lock) -> Checked:
         if vpc.tenant and vpc.tenant is not BAD:
             check_name(drafts, vpc.tenant, (*base, "tenant"), on_key=False)
         room = _room(model.underlay.mtu, vpc, vteps)
-        networks, views = check_networks(drafts, base, vpc.networks, vpc.routers, vnis, room)
+        declared = provided(vpc.networks, model.provider_networks)
+        networks, views = check_networks(drafts, base, declared, vpc.routers, vnis, room)
         ports = PortChecker(drafts, name, base, views, hosts, ids).check(vpc.ports)
         groups = GroupChecker(drafts, base, vpc.security_groups, vpc.address_groups)
         groups.check_members(ports, {})

@@ -15,6 +15,7 @@ from ovsnet.model.endpoint_checks import EndpointChecker
 from ovsnet.model.group_checks import GroupChecker
 from ovsnet.model.json_source import decode_quickly, read_json
 from ovsnet.model.nodes import Draft, SourceError, mark
+from ovsnet.model.outside import gateways_of, told_of
 from ovsnet.model.port_checks import PortChecker, check_families
 from ovsnet.model.report import make_problem, model_error
 from ovsnet.model.router_checks import RouterChecker
@@ -33,18 +34,21 @@ def vpc_states(model: Model, revisions: Mapping[str, int] | int = 1) -> dict[str
 
 
 def states_for_host(model: Model, host: str, revisions: Mapping[str, int] | int = 1) -> dict[str, VpcState]:
-    """The states that ``host`` needs: of the VPCs that have a port on it, or about to come. Raises as vpc_states."""
+    """The states that ``host`` needs: of the VPCs that have a port on it, or about to come, or leave the cloud there.
+
+    Raises as vpc_states.
+    """
     complete(model)
     return {
         name: _state(model, name, revisions)
         for name, vpc in model.vpcs.items()
-        if any(host in port.hosts for port in vpc.ports.values())
+        if host in gateways_of(vpc.routers) or any(host in port.hosts for port in vpc.ports.values())
     }
 
 
 def _state(model: Model, name: str, revisions: Mapping[str, int] | int) -> VpcState:
     vpc = model.vpcs[name]
-    placed = {host for port in vpc.ports.values() for host in port.hosts}
+    placed = gateways_of(vpc.routers).union(host for port in vpc.ports.values() for host in port.hosts)
     return VpcState(
         name=name,
         revision=revisions if isinstance(revisions, int) else revisions.get(name, 1),
@@ -53,6 +57,8 @@ def _state(model: Model, name: str, revisions: Mapping[str, int] | int) -> VpcSt
         routers=vpc.routers,
         ports=vpc.ports,
         hosts={host: model.hosts[host].vtep for host in sorted(placed)},
+        floating_ips=vpc.floating_ips,
+        provider_networks=told_of(model, vpc),
         security_groups=vpc.security_groups,
         address_groups=vpc.address_groups,
     )

@@ -16,7 +16,6 @@ from ovsnet.model.nodes import Draft, Node
 from ovsnet.model.types import (
     AllowedAddress,
     Declared,
-    Host,
     Model,
     Network,
     NextHop,
@@ -31,11 +30,10 @@ BAD = "\x00"
 """Stands, by identity, for text that was reported already, so that nothing else is said about it."""
 
 RESERVED: dict[type, frozenset[str]] = {
-    Model: frozenset({"provider_networks", "shared_networks", "peerings"}),
-    Host: frozenset({"gateway", "bridges"}),
-    Vpc: frozenset({"floating_ips", "virtual_ips", "peerings", "shared_networks"}),
+    Model: frozenset({"shared_networks", "peerings"}),
+    Vpc: frozenset({"virtual_ips", "peerings", "shared_networks"}),
     Network: frozenset({"multicast", "evpn"}),
-    Router: frozenset({"external", "evpn"}),
+    Router: frozenset({"evpn"}),
 }
 """Keys that the model's language has and that this version refuses."""
 

@@ -37,8 +37,8 @@ class Host(Labelled, frozen=True, kw_only=True):
     """A hypervisor; ``vtep`` is the IPv4 or IPv6 address of its tunnel end, ``agent`` the URL of its API.
 
     ``agent`` is ``https://ADDRESS:PORT`` or ``unix:PATH``; ``None`` means the VTEP's address and the usual port.
-    ``bridges``: by the name of a physical network, the Open vSwitch bridge that leads to it. ``gateway``: routed domains
-    may leave the cloud there.
+    ``bridges``: by the name of a physical network, the Open vSwitch bridge that leads to it. ``gateway``: routed
+    domains may leave the cloud there.
     """
 
     vtep: str
@@ -90,7 +90,7 @@ class Route(Declared, frozen=True, kw_only=True):
 
 
 class External(Declared, frozen=True, kw_only=True):
-    """A router's way out: ``gateways`` are the hosts where its domain leaves for a provider network, the first one first.
+    """A router's way out: ``gateways`` are the hosts where its domain leaves for a provider network, best first.
 
     ``snat``: the address there that stands for all its ports, one of each IP version; without one only ports with a
     floating IP leave.

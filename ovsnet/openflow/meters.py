@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ovsnet.openflow import wire
 from ovsnet.openflow.api import SwitchPort
-from ovsnet.pipeline.verdicts import LOG_METER, PORT_METERS, REJECT_METER, ROUTER_METER
+from ovsnet.pipeline.verdicts import LOG_METER, NEIGHBOUR_METER, PORT_METERS, REJECT_METER, ROUTER_METER
 
 OWN = range(1001, 1017)
 """The ids of the meters that a whole switch has; those of its ports are ``PORT_METERS``."""
@@ -38,7 +38,10 @@ class Meter:
     burst: int
 
 
-METERS = (Meter(REJECT_METER, 500, 500), Meter(LOG_METER, 100, 100), Meter(ROUTER_METER, 500, 500))
+METERS = (
+    Meter(REJECT_METER, 500, 500), Meter(LOG_METER, 100, 100), Meter(ROUTER_METER, 500, 500),
+    Meter(NEIGHBOUR_METER, 200, 200),
+)  # fmt: skip
 """The meters that each of our switches has."""
 PORT_RATE, PORT_BURST = 10, 20
 """What one port may ask of its addresses, in packets: a client that gets a lease sends two or three."""

@@ -156,7 +156,8 @@ def _check_step(action: Action, table: Table, now: dict[str, int | str], where: 
         raise PipelineError(f"{where} takes a tag off that it neither matched nor put on")
     if isinstance(action, Translate):
         _check_prerequisites(action.field, now, f"{where} translates {action.field.name}")
-    if isinstance(action, Track | Translate | Commit | DecTtl | Choose) and now.get("dl_type") not in (ETH_IPV4, ETH_IPV6):
+    looks = isinstance(action, Track | Translate | Commit | DecTtl | Choose)
+    if looks and now.get("dl_type") not in (ETH_IPV4, ETH_IPV6):
         raise PipelineError(f"{where} looks at an IP header without matching IPv4 or IPv6")
     if isinstance(action, DecTtl) and IP_TTL not in table.writes:
         raise PipelineError(f"{where} lowers the TTL, which the table does not declare")

@@ -172,7 +172,8 @@ VIA = tuple(
     _register(f"via{i}", 12 + i, 0, 32, ("beyond", "neighbour"), f"the next hop outside, word {i}; IPv4 is in word 3")
     for i in range(4)
 )
-VIA6 = RegisterField("via", 128, "ipv6", "xxreg3", "the IPv6 next hop: all four words", (), 12, 0, "beyond", "neighbour")
+_OUT = ("beyond", "neighbour")
+VIA6 = RegisterField("via", 128, "ipv6", "xxreg3", "the IPv6 next hop: all four words", (), 12, 0, *_OUT)
 REMOTE = tuple(
     _register(f"remote{i}", 12 + i, 0, 32, _JUDGE, f"the peer's address, word {i}; IPv4 is in word 3") for i in range(4)
 )

@@ -16,8 +16,9 @@ class Table:
     """One OpenFlow table.
 
     ``features`` may put flows here; ``reads`` may be matched and ``writes`` set; ``next`` are the tables that a flow
-    may go to, ``calls`` those that it may look up before it carries on here, ``back`` earlier ones that may have a frame
-    again, as if it had come in just now; ``output`` says whether frames leave the switch here, ``copies`` whether the agent gets copies; ``miss`` is what befalls a frame that no flow matches:
+    may go to, ``calls`` those that it may look up before it carries on here, ``back`` earlier ones that may have a
+    frame again, as if it had come in just now; ``output`` says whether frames leave the switch here, ``copies`` whether
+    the agent gets copies; ``miss`` is what befalls a frame that no flow matches:
     ``drop``, or the name of a table; ``missed`` says in a sentence what such a frame was.
     """
 
@@ -372,6 +373,7 @@ RULES = Table(
 
 TABLES: tuple[Table, ...] = (
     CLASSIFY, OUTSIDE, INWARD, PORT_SECURITY, ND_SECURITY, ARP, ND, ND_REPLY, EGRESS, EGRESS_TRACKED, EGRESS_VERDICT,
-    ROUTE, NEXT_HOP, ROUTE_ERROR, L2, OUTWARD, BEYOND, NEIGHBOUR, DELIVER, INGRESS, INGRESS_TRACKED, INGRESS_VERDICT, POLICY, WAY, MEMBERS, RANGES, RULES,
+    ROUTE, NEXT_HOP, ROUTE_ERROR, L2, OUTWARD, BEYOND, NEIGHBOUR, DELIVER, INGRESS, INGRESS_TRACKED, INGRESS_VERDICT,
+    POLICY, WAY, MEMBERS, RANGES, RULES,
 )  # fmt: skip
 BY_NAME: dict[str, Table] = {table.name: table for table in TABLES}

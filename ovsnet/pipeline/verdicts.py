@@ -9,8 +9,8 @@ LOGGED = 16
 CONTROLLER_ID = 0x4F56
 """Whom copies of packets are for: connections that call themselves so (NXT_SET_CONTROLLER_ID), and no other app's."""
 REJECT_METER, LOG_METER, ROUTER_METER, NEIGHBOUR_METER = 1001, 1002, 1003, 1004
-"""The meters that copies pass: those for answers, for log entries, of what routers do not pass on, and of what the agent
-learns from provider networks.
+"""The meters that copies pass: for answers, for log entries, of what routers do not pass on, of what is to be learnt
+about provider networks.
 """
 PORT_METERS = range(0x10000, 0x20000)
 """The meters that what single ports ask of the agent passes: the first of these numbers plus the OpenFlow port."""

@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+import msgspec
+
 from ovsnet.model.numbers import ip_int
 from ovsnet.model.routes import joined
-from ovsnet.model.types import FloatingIp, Network, Outside, Port, Router, VpcState
+from ovsnet.model.types import FloatingIp, Model, Network, Outside, Port, ProviderNetwork, Router, Vpc, VpcState
 
 OUTSIDE_MACS = (0x0A6F << 32, 0xFFFF << 32)
 """Value and mask of the MACs of addresses outside: locally administered (IEEE 802, 8.4), the rest is a hash."""
@@ -25,6 +27,16 @@ def zone_key(vpc: str, address: str) -> str:
     return f"{vpc}/{address}"
 
 
+def provided(networks: Mapping[str, Network], known: Mapping[str, ProviderNetwork]) -> dict[str, Network]:
+    """Networks of a VPC, those on a provider network with its subnets."""
+    return {
+        name: msgspec.structs.replace(network, subnets=known[network.provider_network].subnets)
+        if network.provider_network in known and not network.subnets
+        else network
+        for name, network in networks.items()
+    }
+
+
 def provider_names(
     networks: Mapping[str, Network], routers: Mapping[str, Router], floating_ips: Mapping[str, FloatingIp]
 ) -> set[str]:
@@ -37,6 +49,18 @@ def provider_names(
 def gateways_of(routers: Mapping[str, Router]) -> set[str]:
     """The hosts where domains of a VPC leave the cloud: they hold the VPC as if they had ports of it."""
     return {host for router in routers.values() if router.external is not None for host in router.external.gateways}
+
+
+def told_of(model: Model, vpc: Vpc) -> dict[str, Outside]:
+    """What hosts are told of the provider networks that a VPC has to do with, by name."""
+    told = {}
+    for name in sorted(provider_names(vpc.networks, vpc.routers, vpc.floating_ips) & model.provider_networks.keys()):
+        declared = model.provider_networks[name]
+        bridges = {
+            host: one.bridges[declared.physical] for host, one in model.hosts.items() if declared.physical in one.bridges
+        }
+        told[name] = Outside(vlan=declared.vlan, subnets=declared.subnets, bridges=bridges)
+    return told
 
 
 def target_of(floating: FloatingIp, port: Port | None) -> str | None:
