@@ -9,6 +9,7 @@ from ovsnet.desired import Subject
 from ovsnet.features.base import Domain, Range, Segment, StaticRoute, Uplink, WayOut
 from ovsnet.members import Memberships
 from ovsnet.model.numbers import cidr_int, ip_int, mac_int
+from ovsnet.model.outside import gateways_of
 from ovsnet.model.routes import gateway_of, joined, subnets_of
 from ovsnet.model.types import (
     FloatingIp,
@@ -21,7 +22,6 @@ from ovsnet.model.types import (
     Router,
     Subnet,
 )
-from ovsnet.model.outside import gateways_of
 
 
 @dataclass

@@ -12,9 +12,9 @@ from ovsnet.facts import Facts
 from ovsnet.features.base import Range, Translation, Uplink, WayOut
 from ovsnet.held import HeldVpc
 from ovsnet.model.numbers import cidr_int, ip_int
+from ovsnet.model.outside import outside_mac, target_of, way_of, zone_key
 from ovsnet.model.routes import subnets_of
 from ovsnet.model.types import External, FloatingIp, Outside, Router, Subnet
-from ovsnet.model.outside import outside_mac, target_of, way_of, zone_key
 
 
 def uplink_of(name: str, told: Iterable[Outside], host: str, facts: Facts) -> Uplink | None:

@@ -24,6 +24,7 @@ from ovsnet.agent.packetlog import packet_log_of
 from ovsnet.agent.picture import Named, Pending, Scene, misplaced
 from ovsnet.agent.reconcile import Reconciler, Status
 from ovsnet.agent.store import Store
+from ovsnet.agent.surroundings import Surroundings
 from ovsnet.agent.zones import ZoneKeeper, filtered
 from ovsnet.compiler import compile_states
 from ovsnet.desired import Owned
@@ -33,11 +34,14 @@ from ovsnet.features import TEMPLATES
 from ovsnet.http.events import EventLog
 from ovsnet.log import about, about_port
 from ovsnet.model.names import inner_mtu
+from ovsnet.model.outside import zones_of
 from ovsnet.model.types import VpcState
 from ovsnet.numbers import Numbers
 from ovsnet.openflow import SwitchPort
 from ovsnet.openflow.codec import decode
 from ovsnet.openflow.dump import parse_flow_stats
+from ovsnet.openflow.notices import Notice
+from ovsnet.openflow.outside import Heard
 from ovsnet.ovsdb import Ovsdb, OvsdbError, SwitchState
 from ovsnet.pipeline.template import COOKIE_MASK, COOKIE_OWNER, Key
 from ovsnet.plan import Actual, Plan, plan
@@ -97,6 +101,7 @@ class Agent:
         for line in self.damage:
             log.error("%s", line)
         self.zones = ZoneKeeper(self.ovsdb, self.switch)
+        self.surroundings = Surroundings(self.switch, config.state_dir / "neighbours.json", self._noted_now)
         self.events = EventLog()
         self.lookout = Lookout(self._scene, lambda: self.reconciler.status.through)
         self.reconciler = Reconciler(
@@ -106,6 +111,7 @@ class Agent:
             on_synced=self._synced,
             on_status=self._news,
             on_drift=self._drifted,
+            on_outside=self.surroundings.serve,
             audit_every=config.audit_every,
             zones=self.zones,
             numbers=self.numbers,
@@ -146,7 +152,8 @@ class Agent:
         self.ovsdb.on_change(self._news)
         self.ovsdb.start()
         self.reconciler.start()
-        self.packets.start()
+        self.switch.on_notice(self._noticed)
+        self.surroundings.start()
         self.arrivals.start()
         self._thread.start()
         self.observer.start()
@@ -161,6 +168,7 @@ class Agent:
             self._grace.cancel()
         self.arrivals.stop()
         self.observer.stop()
+        self.surroundings.stop()
         self.reconciler.stop()
         self.switch.stop()
         self.packets.stop()
@@ -200,6 +208,8 @@ class Agent:
                 enforced = self.reconciler.feed(change, facts)
             if confirmed:
                 self._disk.submit(self._save_boot)
+        if any(state is None or state.provider_networks for state in change.states.values()):
+            self._noted.set()  # other bridges may be wanted
         self.arrivals.look()
         return Ticket(asked, change, stored, enforced)
 
@@ -256,6 +266,7 @@ class Agent:
             change = self.view.check(tuple(make(self.view.states)), adopt=adopt)
         states = [state for state in change.states.values() if state is not None]
         local = filtered(LocalPorts(self.config.host, states).by_vpc)
+        local |= zones_of(self.config.host, {state.name: state for state in states})
         facts = replace(
             self._seen(),
             down=self.boot.waiting.difference(change.states),
@@ -280,7 +291,8 @@ class Agent:
     def _seen(self) -> Facts:
         """The facts without zones: the loop that enforces has those itself."""
         mtu = inner_mtu(self.config.underlay_mtu, self.config.vtep)
-        return replace(facts_of(self.ovsdb.state), down=self.boot.waiting, mtu=mtu)
+        known = self.surroundings.known
+        return replace(facts_of(self.ovsdb.state), down=self.boot.waiting, mtu=mtu, neighbours=known)
 
     def dropped(self, ofport: int) -> int:
         """Frames that port security has refused from an OpenFlow port. Raises SwitchError."""
@@ -363,6 +375,25 @@ class Agent:
         with contextlib.suppress(RuntimeError):  # the agent has ended
             self._disk.submit(self._save_rest)
 
+    def _noted_now(self) -> None:
+        self._noted.set()
+
+    def _noticed(self, notice: Notice | Heard) -> None:
+        """The switch's process tells of a packet."""
+        if isinstance(notice, Heard):
+            self.surroundings.take(notice)
+        else:
+            self.packets.take(notice)
+
+    def _bridges(self) -> dict[str, str]:
+        """The bridges of this host that VPCs here need, each with a provider network that it leads to."""
+        return {
+            outside.bridges[self.config.host]: name
+            for state in self.view.states.values()
+            for name, outside in state.provider_networks.items()
+            if self.config.host in outside.bridges
+        }
+
     def _news(self) -> None:
         for listener in self._watchers:
             listener()
@@ -406,6 +437,7 @@ class Agent:
         try:
             self.ovsdb.ensure_bridge(self.config.datapath)
             self.ovsdb.ensure_tunnel(self.config.vtep, self.config.encapsulation)
+            self.ovsdb.ensure_patches(self._bridges())
             if self.config.datapath == "system":
                 self.ovsdb.arm_restore_wait()
         except UserError as exc:
@@ -444,6 +476,9 @@ class Agent:
             for c in state.conflicts
         }
         news |= {f"{i.name}: {i.error}": self._about(iface) for iface, i in state.interfaces.items() if i.error}
+        for bridge, name in self._bridges().items():
+            if state.exists and bridge not in state.bridges:
+                news[f"there is no bridge {bridge}, which leads to provider network {name}"] = about()
         for m in misplaced(self.lookout.scene()):
             where = f"declared on {m.declared_host or 'no host'}"
             vpc, _, name = m.port.partition("/")
@@ -466,6 +501,7 @@ def facts_of(state: SwitchState) -> Facts:
         ofports={iface: i.ofport for iface, i in state.interfaces.items() if i.ofport is not None},
         tunnel_ofport=None if state.tunnel is None else state.tunnel.ofport,
         nd_responder=state.nd_responder,
+        bridges={name: patch.ofport for name, patch in state.patches.items() if patch.ofport is not None},
     )
 
 

@@ -51,10 +51,6 @@ class PacketLog:
         self._jobs = Jobs("packet log")
         self._tallies = {what: _Tally() for what in (*COUNTED, "dropped", "excess")}
 
-    def start(self) -> None:
-        """Have rejected packets answered and logged ones told from now on."""
-        self._switch.on_notice(self.take)
-
     def take(self, notice: Notice) -> None:
         """Tell of a packet, soon; returns at once."""
         self._jobs.post(lambda: self._write(notice))

@@ -24,8 +24,10 @@ from ovsnet.agent.zones import ZoneKeeper, filtered
 from ovsnet.compiler import HostCompiler
 from ovsnet.desired import HOST, Delta, Subject
 from ovsnet.facts import Facts
+from ovsnet.features.base import Translation, Uplink
 from ovsnet.http.metrics import Distribution
 from ovsnet.log import about
+from ovsnet.model.outside import zones_of
 from ovsnet.model.types import VpcState
 from ovsnet.openflow.api import SwitchPort
 from ovsnet.openflow.errors import SwitchError
@@ -36,6 +38,7 @@ from ovsnet.transport.view import Change
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+OnOutside = Callable[[Mapping[str, Uplink], frozenset[Translation]], None]
 
 RETRY = (0.1, 5.0)
 """Shortest and longest pause after a failure while the connection stands, in seconds."""
@@ -79,7 +82,8 @@ class Reconciler:
     """Keeps ``switch`` at what the states and facts say for ``host``; ``fed`` counts the changes that it was fed.
 
     ``on_synced()`` is called on the loop's thread after the flows of a new connection are in place, ``on_status()``
-    after each change of ``status`` (it must only take note), ``on_drift(lines)`` when an audit finds differences.
+    after each change of ``status`` (it must only take note), ``on_drift(lines)`` when an audit finds differences,
+    ``on_outside(uplinks, served)`` when the host has other provider networks or serves other addresses there.
     ``zones`` gives ports their conntrack zones; left out, they are as the facts say. ``numbers`` is where the
     compiler's numbers are kept; left out, nowhere.
     """
@@ -94,6 +98,7 @@ class Reconciler:
         on_status: Callable[[], None] = lambda: None,
         on_drift: Callable[[list[str]], None] = lambda _: None,
         audit_every: float = AUDIT_EVERY,
+        on_outside: OnOutside = lambda _uplinks, _served: None,
         zones: ZoneKeeper | None = None,
         numbers: NumbersFile | None = None,
     ) -> None:
@@ -104,6 +109,8 @@ class Reconciler:
         self.fed = 0
         self.latency = Distribution(LATENCIES)
         self._on_synced, self._on_status, self._on_drift = on_synced, on_status, on_drift
+        self._on_outside = on_outside
+        self._outside: tuple[Mapping[str, Uplink], frozenset[Translation]] = ({}, frozenset())
         self._audit_every = audit_every
         self._zones, self._numbers = zones, numbers
         self._states = {state.name: state for state in states}
@@ -246,15 +253,24 @@ class Reconciler:
                 log.warning("%s; reading the tables back", exc)
             return not self.switch.connected
         self._finish(serial, generation, facts)
+        self._tell_outside()
         if self._zones is None:
             return saved
         self._in_force = (wanted, frozenset(self.enforcer.held.keys() | self._broken.keys()))
         self._tidy_at = self._tidy_at or time.monotonic() + TIDY_AFTER
         return saved and not self._zones.lacking
 
+    def _tell_outside(self) -> None:
+        """Once flows are in place: which provider networks the host has, and what it serves there."""
+        served = frozenset(one for ones in self.compiler.served.values() for one in ones)
+        outside = (self.compiler.uplinks.present(), served)
+        if outside != self._outside:
+            self._outside = outside
+            self._on_outside(*outside)
+
     def _settle(self, facts: Facts) -> dict[str, str]:
-        """Take zones for the ports that need one, and hand the facts on; the VPCs of those ports, by their ids."""
-        wanted = filtered(self._local.by_vpc)
+        """Take zones for what needs one, and hand the facts on; the VPCs of those, by their names."""
+        wanted = filtered(self._local.by_vpc) | zones_of(self.compiler.host, self._states)
         zones = facts.zones
         if self._zones is not None:
             self._zones.settle(wanted)

@@ -33,8 +33,8 @@ from ovsnet.pipeline.template import (
 from ovsnet.pipeline.verdicts import NEIGHBOUR_METER
 
 FAMILIES = {32: ("", f.ETH_IPV4, f.IPV4_SRC, f.IPV4_DST), 128: ("-v6", f.ETH_IPV6, f.IPV6_SRC, f.IPV6_DST)}
-WHOLE = 0xFFFF
-"""Bytes of a copied packet: all of it."""
+WHOLE = 256
+"""Bytes of a copied packet: more than ARP and neighbour discovery need."""
 PRESENT = 0x1000
 """The bit of ``vlan_vid`` that says that there is a tag."""
 

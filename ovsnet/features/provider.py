@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from ovsnet.facts import Facts
 from ovsnet.features.base import Endpoint, Feature, Segment, Uplink
-from ovsnet.features.nat import FAMILIES, PRESENT
+from ovsnet.features.nat import FAMILIES, PRESENT, WHOLE
 from ovsnet.model.outside import OUTSIDE_MACS
 from ovsnet.pipeline import fields as f
 from ovsnet.pipeline import tables as t
@@ -100,7 +100,7 @@ NEIGHBOUR_HERE = {
     for bits, (suffix, *_) in FAMILIES.items()
 }  # fmt: skip
 ASK = _template(
-    "neighbour-unknown", t.NEIGHBOUR, 10, (_SEGMENT,), (Copy(NEIGHBOUR_METER, 128),),
+    "neighbour-unknown", t.NEIGHBOUR, 10, (_SEGMENT,), (Copy(NEIGHBOUR_METER, WHOLE),),
     "The next hop's MAC is not known yet: the agent asks for it, and this packet is lost.",
 )  # fmt: skip
 ON_LINK = {

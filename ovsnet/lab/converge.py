@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from ovsnet.errors import UserError
-from ovsnet.lab import control, management, netns
+from ovsnet.lab import control, management, netns, outside
 from ovsnet.lab import host as hosts
 from ovsnet.lab import workload as workloads
 from ovsnet.lab.record import Record
@@ -56,6 +56,7 @@ def refuse_foreign(lab: str, wanted: Topology) -> None:
     """Raise UserError when a namespace that the lab would make exists and is not the lab's."""
     every = [wanted.underlay, *(h.netns for h in wanted.hosts.values()), *(w.netns for w in wanted.workloads.values())]
     every += [wanted.control.netns] if wanted.control else []
+    every += [one.netns for one in wanted.physical.values()]
     for name in set(every) & set(netns.names(prefix(lab))):
         if not netns.is_placeholder(name) and netns.marker_of(name) != marker(lab):
             raise UserError(f"namespace {name} is not this lab's: remove it, or choose another --name.")
@@ -99,11 +100,14 @@ def converge(record: Record, wanted: Topology, progress: Progress) -> list[str]:
         now.hosts | wanted.hosts,
         now.workloads | wanted.workloads,
         wanted.control,
+        now.physical | wanted.physical,
     )
     record.write()
     mark = marker(record.name)
     _underlay(wanted, mark)
     in_parallel("removing hosts", hosts.remove, change.remove_hosts, progress)
+    outside.remove(one for name, one in now.physical.items() if wanted.physical.get(name) != one)
+    outside.build(wanted.physical.values(), mark)
     restarted: list[str] = []
     if wanted.control is not None:
         progress("control plane", 0, 1)

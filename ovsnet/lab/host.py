@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 
-from ovsnet.lab import management, netns
+from ovsnet.lab import management, netns, outside
 from ovsnet.lab.daemon import Daemon
 from ovsnet.lab.ovs import OvsError, OvsInstance
 from ovsnet.lab.patience import PATIENCE
@@ -44,6 +44,9 @@ def _boot(host: HostSpec, underlay: str, marker: str) -> None:
     netns.enslave(underlay, host.uplink, "br0")
     if host.management is not None:
         management.attach(host.netns, underlay, host.management)
+    for bridge in host.bridges:
+        netns.veth(host.netns, bridge.uplink, bridge.physical.netns, bridge.far, mtu=bridge.physical.mtu)
+        outside.connect(bridge)
     ovs = ovs_of(host).start()
     add_bridges(ovs, host)
     configure_vtep(host)
@@ -55,7 +58,7 @@ def _boot_id(host: HostSpec) -> Path:
 
 
 def add_bridges(ovs: OvsInstance, host: HostSpec) -> None:
-    """Make the bridge to the underlay and the (still empty) integration bridge."""
+    """Make the bridge to the underlay, the (still empty) integration bridge, and those to physical networks."""
     kind = f"datapath_type={host.datapath}"
     ovs.vsctl(
         *("--may-exist", "add-br", "br-phy", "--", "set", "Bridge", "br-phy", kind),
@@ -63,6 +66,11 @@ def add_bridges(ovs: OvsInstance, host: HostSpec) -> None:
         *("--", "set", "Interface", "br-phy", f"mtu_request={host.mtu}"),
         *("--", "--may-exist", "add-br", INTEGRATION, "--", "set", "Bridge", INTEGRATION, kind, "fail_mode=secure"),
     )
+    for bridge in host.bridges:
+        ovs.vsctl(
+            *("--may-exist", "add-br", bridge.name, "--", "set", "Bridge", bridge.name, kind),
+            *("--", "--may-exist", "add-port", bridge.name, bridge.uplink),
+        )
 
 
 def configure_vtep(host: HostSpec) -> None:
@@ -203,6 +211,8 @@ def power_off(host: HostSpec, underlay: str) -> None:
     for _ in range(_ROUNDS):
         netns.end(netns.pids_in([host.netns]), signal.SIGKILL)
     netns.unplug(underlay, host.uplink)
+    for bridge in host.bridges:
+        netns.unplug(bridge.physical.netns, bridge.far)
     if host.management is not None:
         netns.unplug(underlay, host.management.link)
     netns.delete(host.netns)

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import msgspec
 
 from ovsnet.errors import UserError
+from ovsnet.lab.outside import BridgeSpec, PhysicalSpec, physical_networks
 from ovsnet.model.names import port_mtu
 from ovsnet.model.routes import gateway_of, joined
 from ovsnet.model.types import Encapsulation, Model, Port
@@ -56,6 +57,7 @@ class HostSpec(msgspec.Struct, frozen=True):
     management: Attachment | None = None
     bus: str = ""
     encapsulation: Encapsulation = "vxlan"
+    bridges: tuple[BridgeSpec, ...] = ()
 
 
 class ControlSpec(msgspec.Struct, frozen=True):
@@ -96,7 +98,7 @@ class WorkloadSpec(msgspec.Struct, frozen=True):
 
 
 class Topology(msgspec.Struct, frozen=True):
-    """Everything a lab consists of; ``hosts`` by name, ``workloads`` by ``VPC/PORT``.
+    """Everything a lab consists of; ``hosts`` by name, ``workloads`` by ``VPC/PORT``, ``physical`` networks by name.
 
     ``control`` is ``None`` in a lab without a controller.
     """
@@ -107,6 +109,7 @@ class Topology(msgspec.Struct, frozen=True):
     hosts: dict[str, HostSpec]
     workloads: dict[str, WorkloadSpec]
     control: ControlSpec | None = None
+    physical: dict[str, PhysicalSpec] = {}
 
 
 def lab_home() -> Path:
@@ -145,6 +148,7 @@ def topology(model: Model, lab: str, datapath: str, transport: Transport = "dire
     """
     base = lab_dir(lab)
     bus = f"{'tls' if tls else 'nats'}://[{CONTROL}]:{BUS_PORT}" if transport == "nats" else ""
+    physical = physical_networks(model, prefix(lab), base / "x")
     hosts = {}
     for name, host in model.hosts.items():
         run_dir = base / "h" / short(name, 20)
@@ -163,6 +167,10 @@ def topology(model: Model, lab: str, datapath: str, transport: Transport = "dire
             management=_attachment(base, name) if transport != "direct" else None,
             bus=bus,
             encapsulation=model.underlay.encapsulation,
+            bridges=tuple(
+                BridgeSpec(bridge, physical[net], _interface("x", net), _interface("x", f"{name} {net}"))
+                for net, bridge in sorted(host.bridges.items())
+            ),
         )
     workloads = {}
     for vpc_name, vpc in model.vpcs.items():
@@ -171,7 +179,7 @@ def topology(model: Model, lab: str, datapath: str, transport: Transport = "dire
                 made = _workload(model, lab, vpc_name, port_name, port, datapath)
                 workloads[made.name] = made
     control = _control(lab, transport, bus) if transport != "direct" else None
-    return Topology(lab, f"{prefix(lab)}underlay", model.underlay.mtu, hosts, workloads, control)
+    return Topology(lab, f"{prefix(lab)}underlay", model.underlay.mtu, hosts, workloads, control, physical)
 
 
 def agent_url(host: HostSpec) -> str | None:
@@ -199,16 +207,19 @@ def _attachment(base: Path, host: str) -> Attachment:
 
 def _workload(model: Model, lab: str, vpc: str, name: str, port: Port, datapath: str) -> WorkloadSpec:
     assert port.host is not None and port.mac is not None
+    network = model.vpcs[vpc].networks[port.network]
     routed = port.network in joined(model.vpcs[vpc].routers)
     addresses: list[str] = []
     gateways: dict[int, str] = {}
     for ip in port.ips or ():
-        for subnet in model.vpcs[vpc].networks[port.network].subnets:
+        for subnet in network.subnets:
             cidr = ipaddress.ip_network(subnet.cidr)
             if ipaddress.ip_address(ip) in cidr:
                 addresses.append(f"{ip}/{cidr.prefixlen}")
                 if routed:
                     gateways.setdefault(cidr.version, gateway_of(subnet))
+                elif network.provider_network is not None and subnet.gateway is not None:
+                    gateways.setdefault(cidr.version, subnet.gateway)
     return WorkloadSpec(
         vpc=vpc,
         port=name,

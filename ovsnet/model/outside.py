@@ -29,12 +29,12 @@ def zone_key(vpc: str, address: str) -> str:
 
 def provided(networks: Mapping[str, Network], known: Mapping[str, ProviderNetwork]) -> dict[str, Network]:
     """Networks of a VPC, those on a provider network with its subnets."""
-    return {
-        name: msgspec.structs.replace(network, subnets=known[network.provider_network].subnets)
-        if network.provider_network in known and not network.subnets
-        else network
-        for name, network in networks.items()
-    }
+    found = dict(networks)
+    for name, network in networks.items():
+        provider = known.get(network.provider_network or "")
+        if provider is not None and not network.subnets:
+            found[name] = msgspec.structs.replace(network, subnets=provider.subnets)
+    return found
 
 
 def provider_names(
@@ -57,7 +57,9 @@ def told_of(model: Model, vpc: Vpc) -> dict[str, Outside]:
     for name in sorted(provider_names(vpc.networks, vpc.routers, vpc.floating_ips) & model.provider_networks.keys()):
         declared = model.provider_networks[name]
         bridges = {
-            host: one.bridges[declared.physical] for host, one in model.hosts.items() if declared.physical in one.bridges
+            host: one.bridges[declared.physical]
+            for host, one in model.hosts.items()
+            if declared.physical in one.bridges
         }
         told[name] = Outside(vlan=declared.vlan, subnets=declared.subnets, bridges=bridges)
     return told

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ovsnet.openflow.notices import Notice
+    from ovsnet.openflow.outside import Heard, Sent
     from ovsnet.responders.lease import Lease
 
 ALL_TABLES = 0xFF
@@ -123,8 +124,8 @@ class SwitchPort(Protocol):
     def order(self, kind: int, bodies: Sequence[bytes], timeout: float = 10.0) -> None:
         """Send messages of one kind that are answered only when they are refused, and wait for a barrier."""
 
-    def on_notice(self, callback: Callable[[Notice], None]) -> None:
-        """Answer what rules reject, and call ``callback(notice)`` for each packet whose rule says ``log``.
+    def on_notice(self, callback: Callable[[Notice | Heard], None]) -> None:
+        """Answer what rules reject, and call ``callback`` for each packet whose rule says ``log``, and who was heard.
 
         Until then, copies of packets come to nobody through this connection. The callback is called on a thread for it.
         """
@@ -135,6 +136,9 @@ class SwitchPort(Protocol):
         What was given before for other ports still holds, also after connections are lost. Ports are answered, and
         told of their routers, only once ``on_notice`` was called.
         """
+
+    def inject(self, frames: Iterable[Sent]) -> None:
+        """Send frames out of OpenFlow ports, past all tables; without a connection they are lost."""
 
     def flush_zones(self, zones: Sequence[int], timeout: float = 60.0) -> None:
         """Have the connection tracker forget all connections of these zones (0-65535), and wait until it has."""

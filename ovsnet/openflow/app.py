@@ -20,6 +20,8 @@ from ovsnet.openflow.errors import SwitchError, SwitchTimeout
 from ovsnet.openflow.events import EventEnforced, EventSwitchConnected, EventSwitchDisconnected
 from ovsnet.openflow.leases import Leases
 from ovsnet.openflow.notices import Notice, is_ours
+from ovsnet.openflow.osken import PARSER
+from ovsnet.openflow.outside import Heard, Sent
 from ovsnet.openflow.responder import Responder
 from ovsnet.openflow.transactions import Transactions
 from ovsnet.pipeline.verdicts import CONTROLLER_ID
@@ -213,7 +215,7 @@ class OvsnetApp(OSKenApp):  # type: ignore[misc]
         """See SwitchPort."""
         self._transactions.order(kind, bodies, timeout)
 
-    def on_notice(self, callback: Callable[[Notice], None]) -> None:
+    def on_notice(self, callback: Callable[[Notice | Heard], None]) -> None:
         """See SwitchPort; there is one callback, the first.
 
         From then on this connection gets the packet-ins of our flows only, and apps beside ours none of their own.
@@ -234,6 +236,14 @@ class OvsnetApp(OSKenApp):  # type: ignore[misc]
     def tell(self, leases: Mapping[int, Lease | None]) -> None:
         """See SwitchPort."""
         self._leases.tell(leases)
+
+    def inject(self, frames: Iterable[Sent]) -> None:
+        """See SwitchPort."""
+        datapath = self._datapath
+        for ofport, frame in frames:
+            if datapath is None:
+                return
+            datapath.send_packet_out(actions=[PARSER.OFPActionOutput(ofport, 0)], data=frame)
 
     def flush_zones(self, zones: Sequence[int], timeout: float = 60.0) -> None:
         """See SwitchPort."""

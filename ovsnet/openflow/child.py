@@ -18,6 +18,7 @@ import msgspec
 from ovsnet.openflow.api import Timing
 from ovsnet.openflow.channel import Channel
 from ovsnet.openflow.errors import SwitchError
+from ovsnet.openflow.outside import Sent
 from ovsnet.responders.lease import Lease
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _Parts = queue.SimpleQueue[tuple[bool | None, bytearray]]
 """The parts of a payload, and at the end whether that was all of it."""
 
 
-_IN_ORDER = frozenset({"notices", "leases"})
+_IN_ORDER = frozenset({"notices", "leases", "inject"})
 """What is done at once, so that it holds for whoever asks for a barrier after it."""
 
 
@@ -63,6 +64,8 @@ def _answer(app: OvsnetApp, channel: Channel, what: str, arguments: list[Any], p
         app.on_notice(lambda notice: _tell(channel, "notice", notice))
     if what == "leases":
         app.tell(dict(msgspec.convert(arguments[0], list[tuple[int, Lease | None]])))
+    if what == "inject":
+        app.inject(msgspec.convert(arguments[0], list[Sent]))
     if what == "barrier":
         app.barrier(*arguments)
     elif what == "flush":

@@ -10,13 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from os_ken.ofproto.nicira_ext import (
-    NX_CT_F_COMMIT,
-    NX_CT_RECIRC_NONE,
-    NX_MP_ALG_HRW,
-    NX_NAT_F_DST,
-    NX_NAT_F_SRC,
-)
+from os_ken.ofproto.nicira_ext import NX_CT_F_COMMIT, NX_CT_RECIRC_NONE, NX_MP_ALG_HRW
 
 from ovsnet.model.numbers import ip_text, mac_text
 from ovsnet.openflow import wire
@@ -50,6 +44,7 @@ FLOW_MOD_FIXED = 48  # bytes of a flow mod before its match
 OFPP_IN_PORT = 0xFFFFFFF8
 _SYMMETRIC_L3 = 6  # NX_HASH_FIELDS_SYMMETRIC_L3, which os-ken has no name for
 OFPP_IN_PORT16 = 0xFFF8  # as Nicira's actions write it
+NX_NAT_F_SRC, NX_NAT_F_DST = 1, 2  # nicira-ext.h, enum nx_nat_flags
 
 
 def kept(templates: Iterable[FlowTemplate]) -> dict[str, Kept]:

@@ -51,7 +51,7 @@ class PacketIn(NamedTuple):
         return value >> field.low & field.full_mask
 
 
-class Notice(msgspec.Struct, frozen=True, array_like=True):
+class Notice(msgspec.Struct, frozen=True, array_like=True, tag="logged"):
     """What is told of a packet whose rule says ``log``.
 
     ``policy``, ``rule``, ``verdict`` and ``way`` are the registers' numbers; ``ofport`` is the OpenFlow port whose

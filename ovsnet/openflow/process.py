@@ -28,6 +28,7 @@ from ovsnet.openflow.connection import parse_target
 from ovsnet.openflow.errors import SwitchDisconnected, SwitchError, SwitchTimeout
 from ovsnet.openflow.jobs import Jobs
 from ovsnet.openflow.notices import Notice
+from ovsnet.openflow.outside import Heard, Sent
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -73,7 +74,7 @@ class SwitchProcess:
         self._stopping = False
         self._connect_callbacks: list[Callable[[int], None]] = []
         self._disconnect_callbacks: list[Callable[[str], None]] = []
-        self._notice_callback: Callable[[Notice], None] | None = None
+        self._notice_callback: Callable[[Notice | Heard], None] | None = None
         self._leases: dict[int, Lease] = {}
         self._ids = itertools.count(1)
         self._bundle_xids = wire.Xids(wire.Xids.BUNDLES)
@@ -155,7 +156,7 @@ class SwitchProcess:
         """See SwitchPort."""
         self._ask(timeout, "order", kind, list(bodies), timeout)
 
-    def on_notice(self, callback: Callable[[Notice], None]) -> None:
+    def on_notice(self, callback: Callable[[Notice | Heard], None]) -> None:
         """See SwitchPort; the child answers by itself. There is one callback, the first."""
         with self._changed:
             if self._notice_callback is None:
@@ -175,6 +176,13 @@ class SwitchProcess:
             channel = self._channel
             if channel is not None:
                 _tell_leases(channel, leases)
+
+    def inject(self, frames: Iterable[Sent]) -> None:
+        """See SwitchPort."""
+        channel = self._channel
+        if channel is not None:
+            with contextlib.suppress(OSError):  # the child is gone, and so are the frames
+                channel.write(["inject", 0, list(frames)])
 
     def flush_zones(self, zones: Sequence[int], timeout: float = 60.0) -> None:
         """See SwitchPort."""
@@ -292,7 +300,7 @@ class SwitchProcess:
             self._last_error = rest[0]
         elif kind == "notice":
             if self._notice_callback is not None:
-                self._post(self._notice_callback, msgspec.convert(rest[0], Notice))
+                self._post(self._notice_callback, msgspec.convert(rest[0], Notice | Heard))
         else:
             with self._changed:
                 call = self._calls.get(rest[0])

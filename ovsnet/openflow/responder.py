@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from ovsnet.openflow import notices, routers
+from ovsnet.openflow import notices, outside, routers
 from ovsnet.openflow.datapath import SwitchDatapath
 from ovsnet.openflow.jobs import Jobs
 from ovsnet.openflow.leases import Leases
@@ -35,7 +35,11 @@ class Responder(Jobs):
     """Looks at copies of packets; ``tell(notice)`` is called for what is logged, on its thread."""
 
     def __init__(
-        self, name: str, counters: Counter[str], tell: Callable[[Notice], None], leases: Leases | None = None
+        self,
+        name: str,
+        counters: Counter[str],
+        tell: Callable[[Notice | outside.Heard], None],
+        leases: Leases | None = None,
     ) -> None:
         self._counters, self._tell, self._leases = counters, tell, leases
         self._limiter = Limiter(LOG_RATE, LOG_BURST)
@@ -55,6 +59,9 @@ class Responder(Jobs):
         with self._ready:
             self._waiting -= 1
         copied = notices.parse(raw)
+        if copied is not None and copied.table in outside.TABLES:
+            self._outside(datapath, copied)
+            return
         packet = None if copied is None else read(copied.frame)
         if copied is None or packet is None:
             return
@@ -80,6 +87,18 @@ class Responder(Jobs):
             self._tell(notice)
         else:
             self._counters["suppressed"] += 1
+
+    def _outside(self, datapath: SwitchDatapath, copied: PacketIn) -> None:
+        """A copy from or to a provider network."""
+        heard = outside.heard(copied)
+        if heard is not None:
+            self._tell(heard)
+            return
+        sent = outside.answer(copied)
+        if sent is not None:
+            out = [PARSER.OFPActionOutput(sent.ofport, 0)]
+            if datapath.send_packet_out(actions=out, data=sent.frame):
+                self._counters["answered"] += 1
 
 
 def way_back(copied: PacketIn, frame: bytes) -> list[Any]:

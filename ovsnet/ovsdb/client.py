@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 from ovsnet.model.types import Encapsulation
-from ovsnet.ovsdb import changes, plugs, zones
+from ovsnet.ovsdb import changes, patches, plugs, zones
 from ovsnet.ovsdb.link import Link, OvsdbError
 from ovsnet.ovsdb.plugs import Plugged
 from ovsnet.ovsdb.state import Interface, StateView, SwitchState
@@ -100,6 +100,13 @@ class Ovsdb:
         """
         change = changes.tunnel_port(self.bridge, encapsulation, local_ip)
         return _logged(self._link.transact(change, timeout))
+
+    def ensure_patches(self, bridges: Collection[str], timeout: float = 5.0) -> list[str]:
+        """Create or correct a pair of patch ports to each of these bridges that is there; those of ours to others go.
+
+        Returns what was changed, in words. Raises UserError when a port of such a name is somebody else's.
+        """
+        return _logged(self._link.transact(patches.pairs(self.bridge, bridges), timeout))
 
     def arm_restore_wait(self, timeout: float = 5.0) -> bool:
         """Make the next start of ovs-vswitchd keep the datapath's flows until :meth:`release_restore_wait`.

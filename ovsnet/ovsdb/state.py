@@ -15,6 +15,9 @@ MARK = "ovsnet"
 
 INTEGRATION = "integration"
 TUNNEL = "tunnel"
+PATCH = "patch"
+PEER = "ovsnet-bridge"
+"""The key in a patch port's ``external_ids`` that names the bridge that it leads to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,8 @@ class Interface:
     """One interface of the integration bridge.
 
     ``ofport`` is its OpenFlow port number, ``None`` while ovs-vswitchd has not given it one (or could not: ``error``).
-    ``up`` is the state of the link. ``iface_id`` is empty for an interface that no port claims.
+    ``up`` is the state of the link. ``iface_id`` is empty for an interface that no port claims. ``peer`` is the bridge
+    that our patch port leads to.
     """
 
     name: str
@@ -32,6 +36,7 @@ class Interface:
     ofport: int | None = None
     up: bool = False
     error: str = ""
+    peer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,8 @@ class SwitchState:
     """The facts of one switch, as its database tells them.
 
     ``interfaces`` are those of the integration bridge that carry ``external_ids:iface-id``, by that id. ``tunnel`` is
-    our tunnel port, ``foreign_bridges`` the bridges that are not ours. ``cur_cfg`` is the last configuration that
+    our tunnel port, ``patches`` are our patch ports by the bridge that they lead to, ``bridges`` the names of all
+    bridges, ``foreign_bridges`` those that are not ours. ``cur_cfg`` is the last configuration that
     ovs-vswitchd has applied, ``next_cfg`` the last one that somebody asked for. ``nd_responder`` says whether flows may
     rewrite the ND option types (the kernel datapath refuses it). ``zones`` is what it says of conntrack zones.
     """
@@ -64,6 +70,8 @@ class SwitchState:
     tunnel: Interface | None = None
     interfaces: Mapping[str, Interface] = field(default_factory=lambda: MappingProxyType({}))
     conflicts: tuple[Conflict, ...] = ()
+    patches: Mapping[str, Interface] = field(default_factory=lambda: MappingProxyType({}))
+    bridges: frozenset[str] = frozenset()
     foreign_bridges: tuple[str, ...] = ()
     zones: ZoneRecord = field(default_factory=ZoneRecord)
 
@@ -125,6 +133,8 @@ class StateView:
             tunnel=next((interface for interface in interfaces if interface.mark == TUNNEL), None),
             interfaces=MappingProxyType(bound),
             conflicts=conflicts,
+            patches=MappingProxyType({one.peer: one for one in interfaces if one.mark == PATCH and one.peer}),
+            bridges=frozenset(names.values()),
             foreign_bridges=tuple(sorted(names[key] for key, ids in self._ids.items() if MARK not in ids)),
             zones=self._zones,
         )
@@ -177,6 +187,7 @@ def _parse(row: Any, bridge: str) -> Interface:
         ofport=ofport if ofport is not None and ofport > 0 else None,
         up=first(row.link_state) == "up",
         error=first(row.error) or "",
+        peer=external_ids.get(PEER, ""),
     )
 
 

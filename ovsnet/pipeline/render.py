@@ -123,10 +123,8 @@ def _action_text(action: Action, values: dict[str, int] | None, *, names: bool) 
         return _move_text(action, names=names)
     if isinstance(action, SetField):
         return _set_text(action, values, names=names)
-    if isinstance(action, Goto):
-        return f"goto:{action.table.name}" if names else f"goto_table:{action.table.id}"
-    if isinstance(action, Call):
-        return f"call:{action.table.name}" if names else f"resubmit(,{action.table.id})"
+    if isinstance(action, Goto | Call):
+        return _table_text(action, names=names)
     if isinstance(action, Copy):
         owner = "" if names else f"id={CONTROLLER_ID},"
         return f"controller(max_len={action.length},{owner}meter_id={_plain(action.meter, values)})"
@@ -138,6 +136,12 @@ def _action_text(action: Action, values: dict[str, int] | None, *, names: bool) 
 
 
 _PLAIN: dict[type, str] = {DecTtl: "dec_ttl", PushVlan: "push_vlan:0x8100", PopVlan: "pop_vlan"}
+
+
+def _table_text(action: Goto | Call, *, names: bool) -> str:
+    if isinstance(action, Goto):
+        return f"goto:{action.table.name}" if names else f"goto_table:{action.table.id}"
+    return f"call:{action.table.name}" if names else f"resubmit(,{action.table.id})"
 
 
 def _choose_text(action: Choose, values: dict[str, int] | None, *, names: bool) -> str:

@@ -7,11 +7,24 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ovsnet.model.types import AddressGroup, Network, Port, RemoteEndpoint, Router, SecurityGroup, VpcState
+from ovsnet.model.types import (
+    AddressGroup,
+    FloatingIp,
+    Network,
+    Outside,
+    Port,
+    RemoteEndpoint,
+    Router,
+    SecurityGroup,
+    VpcState,
+)
 
 T = TypeVar("T")
 
-COLLECTIONS = ("networks", "routers", "ports", "endpoints", "hosts", "security_groups", "address_groups")
+COLLECTIONS = (
+    "networks", "routers", "ports", "endpoints", "hosts", "floating_ips", "provider_networks", "security_groups",
+    "address_groups",
+)  # fmt: skip
 """The fields of a state, and of a change, that hold objects by name."""
 
 
@@ -41,6 +54,8 @@ class PatchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     routers: dict[str, Router | None] = {}
     endpoints: dict[str, RemoteEndpoint | None] = {}
     hosts: dict[str, str | None] = {}
+    floating_ips: dict[str, FloatingIp | None] = {}
+    provider_networks: dict[str, Outside | None] = {}
     security_groups: dict[str, SecurityGroup | None] = {}
     address_groups: dict[str, AddressGroup | None] = {}
 
