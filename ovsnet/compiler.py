@@ -82,6 +82,7 @@ class HostCompiler:
                 for network in vpc.networks:
                     self._touch_network(name, network)
                 self._touch_all(Subject("router", name, router) for router in vpc.routers)
+                self._touch_outside(name)
             return
         for name in (old.down ^ facts.down) & self._vpcs.keys():
             for port in (port for ports in self._vpcs[name].local.values() for port in ports):

@@ -15,6 +15,7 @@ from ovsnet.pipeline.template import (
     Choose,
     DecTtl,
     FlowTemplate,
+    ForgetInPort,
     Goto,
     Match,
     Move,
@@ -231,6 +232,8 @@ def _execute(action: Action, row: Row, way: _Way) -> None:
         _write(packet, action.target, _seen(action.source, packet) or 0)
     elif isinstance(action, DecTtl):
         packet[f.IP_TTL] = max(packet.get(f.IP_TTL, 0) - 1, 0)
+    elif isinstance(action, ForgetInPort):
+        packet[f.IN_PORT] = 0
     elif isinstance(action, PushVlan | PopVlan):
         packet[f.VLAN_VID] = VLAN_PRESENT if isinstance(action, PushVlan) else 0
     elif isinstance(action, Choose):

@@ -20,6 +20,7 @@ from ovsnet.pipeline.template import (
     Copy,
     DecTtl,
     FlowTemplate,
+    ForgetInPort,
     Goto,
     Match,
     Move,
@@ -47,8 +48,9 @@ def _template(
 
 FROM_DOMAIN = _template(
     "from-domain", t.CLASSIFY, 101, (Match(f.IN_PORT, "tunnel"), Match(f.TUN_ID, "domain")),
-    (SetField(f.DOMAIN, "domain"), Goto(t.OUTWARD)),
-    "A packet from another host that leaves its domain here.",
+    (SetField(f.DOMAIN, "domain"), ForgetInPort(), Goto(t.OUTWARD)),
+    "A packet from another host that leaves its domain here. It may have to go back into the tunnel, if it is for an "
+    "address that is served here too, and no frame leaves by the port that it came in on.",
 )  # fmt: skip
 
 _SEGMENT = Match(f.SEGMENT, "segment")

@@ -149,7 +149,11 @@ HERE = _template(
 _NET = Match(f.NET, "net")
 _ABROAD = "Out to whoever is there."
 TO_TRANSLATED = _forms(
-    t.L2, "to-translated", 200, (_NET, Match(f.ETH_DST, *OUTSIDE_MACS)), _LEAVE_AND_LOOK,
+    t.L2,
+    "to-translated",
+    200,
+    (_NET, Match(f.ETH_DST, *OUTSIDE_MACS)),
+    _LEAVE_AND_LOOK,
     "For an address that stands for ports behind a router, perhaps of this host.",
 )
 ABROAD = {

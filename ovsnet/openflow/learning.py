@@ -27,6 +27,7 @@ from ovsnet.pipeline.template import (
     Copy,
     DecTtl,
     FlowTemplate,
+    ForgetInPort,
     Goto,
     Move,
     Output,
@@ -141,6 +142,8 @@ def _act(action: Action, values: dict[str, int]) -> Any:
         return PARSER.NXActionResubmitTable(in_port=OFPP_IN_PORT16, table_id=action.table.id)
     if isinstance(action, DecTtl):
         return PARSER.OFPActionDecNwTtl()
+    if isinstance(action, ForgetInPort):
+        return PARSER.NXActionRegLoad(15, "in_port_nxm", 0)
     if isinstance(action, PushVlan):
         return PARSER.OFPActionPushVlan(0x8100)
     if isinstance(action, PopVlan):

@@ -14,6 +14,7 @@ from ovsnet.pipeline.template import (
     Copy,
     DecTtl,
     FlowTemplate,
+    ForgetInPort,
     Goto,
     Match,
     Move,
@@ -135,7 +136,9 @@ def _action_text(action: Action, values: dict[str, int] | None, *, names: bool) 
     return _PLAIN[type(action)]
 
 
-_PLAIN: dict[type, str] = {DecTtl: "dec_ttl", PushVlan: "push_vlan:0x8100", PopVlan: "pop_vlan"}
+_PLAIN: dict[type, str] = {
+    DecTtl: "dec_ttl", PushVlan: "push_vlan:0x8100", PopVlan: "pop_vlan", ForgetInPort: "load:0->NXM_OF_IN_PORT[]",
+}  # fmt: skip
 
 
 def _table_text(action: Goto | Call, *, names: bool) -> str:

@@ -113,6 +113,11 @@ class Choose:
 
 
 @dataclass(frozen=True)
+class ForgetInPort:
+    """Let the frame leave by the port that it came in on, which no frame does otherwise (ovs-actions(7), output)."""
+
+
+@dataclass(frozen=True)
 class PushVlan:
     """Give the frame an 802.1Q tag; which VLAN, the next action says."""
 
@@ -130,7 +135,20 @@ class Goto:
 
 
 Action = (
-    SetField | Move | Output | Track | Translate | Commit | Copy | Call | DecTtl | Choose | PushVlan | PopVlan | Goto
+    SetField
+    | Move
+    | Output
+    | Track
+    | Translate
+    | Commit
+    | Copy
+    | Call
+    | DecTtl
+    | Choose
+    | ForgetInPort
+    | PushVlan
+    | PopVlan
+    | Goto
 )
 
 

@@ -41,7 +41,7 @@ def announcement(mac: bytes, ip: bytes) -> bytes:
 
 
 def told(frame: bytes) -> tuple[bytes, bytes] | None:
-    """The (address, MAC) that an ARP reply or an advertisement tells; ``None`` for all else, and for what is unsound."""
+    """The (address, MAC) that a sound ARP reply or advertisement tells; ``None`` for all else."""
     if len(frame) >= ETHERNET.size + _ARP.size and ETHERNET.unpack_from(frame)[2] == _ETH_ARP:
         kind, protocol, mac_size, ip_size, operation, mac, ip, _, _ = _ARP.unpack_from(frame, ETHERNET.size)
         sound = (kind, protocol, mac_size, ip_size, operation) == (1, _ETH_IPV4, 6, 4, _REPLY)
