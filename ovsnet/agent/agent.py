@@ -23,6 +23,7 @@ from ovsnet.agent.observe import LocalPorts, Observer
 from ovsnet.agent.packetlog import packet_log_of
 from ovsnet.agent.picture import Named, Pending, Scene, misplaced
 from ovsnet.agent.reconcile import Reconciler, Status
+from ovsnet.agent.seen import bridges_of, facts_of, missing_bridges
 from ovsnet.agent.store import Store
 from ovsnet.agent.surroundings import Surroundings
 from ovsnet.agent.zones import ZoneKeeper, filtered
@@ -42,7 +43,7 @@ from ovsnet.openflow.codec import decode
 from ovsnet.openflow.dump import parse_flow_stats
 from ovsnet.openflow.notices import Notice
 from ovsnet.openflow.outside import Heard
-from ovsnet.ovsdb import Ovsdb, OvsdbError, SwitchState
+from ovsnet.ovsdb import Ovsdb, OvsdbError
 from ovsnet.pipeline.template import COOKIE_MASK, COOKIE_OWNER, Key
 from ovsnet.plan import Actual, Plan, plan
 from ovsnet.transport.changes import Operation
@@ -385,15 +386,6 @@ class Agent:
         else:
             self.packets.take(notice)
 
-    def _bridges(self) -> dict[str, str]:
-        """The bridges of this host that VPCs here need, each with a provider network that it leads to."""
-        return {
-            outside.bridges[self.config.host]: name
-            for state in self.view.states.values()
-            for name, outside in state.provider_networks.items()
-            if self.config.host in outside.bridges
-        }
-
     def _news(self) -> None:
         for listener in self._watchers:
             listener()
@@ -437,7 +429,7 @@ class Agent:
         try:
             self.ovsdb.ensure_bridge(self.config.datapath)
             self.ovsdb.ensure_tunnel(self.config.vtep, self.config.encapsulation)
-            self.ovsdb.ensure_patches(self._bridges())
+            self.ovsdb.ensure_patches(bridges_of(self.view.states.values(), self.config.host))
             if self.config.datapath == "system":
                 self.ovsdb.arm_restore_wait()
         except UserError as exc:
@@ -476,9 +468,7 @@ class Agent:
             for c in state.conflicts
         }
         news |= {f"{i.name}: {i.error}": self._about(iface) for iface, i in state.interfaces.items() if i.error}
-        for bridge, name in self._bridges().items():
-            if state.exists and bridge not in state.bridges:
-                news[f"there is no bridge {bridge}, which leads to provider network {name}"] = about()
+        news |= dict.fromkeys(missing_bridges(self.view.states.values(), self.config.host, state), about())
         for m in misplaced(self.lookout.scene()):
             where = f"declared on {m.declared_host or 'no host'}"
             vpc, _, name = m.port.partition("/")
@@ -493,16 +483,6 @@ class Agent:
         """That a line is about the port that has an id, if any has."""
         port = self.view.port_of(iface_id)
         return about() if port is None else about_port(*port)
-
-
-def facts_of(state: SwitchState) -> Facts:
-    """The compiler's facts from those of the database: only interfaces that work count."""
-    return Facts(
-        ofports={iface: i.ofport for iface, i in state.interfaces.items() if i.ofport is not None},
-        tunnel_ofport=None if state.tunnel is None else state.tunnel.ofport,
-        nd_responder=state.nd_responder,
-        bridges={name: patch.ofport for name, patch in state.patches.items() if patch.ofport is not None},
-    )
 
 
 _OXM_IN_PORT_HEADER = 0x80000004  # OXM_OF_IN_PORT, four bytes (OpenFlow 1.4.1, 7.2.3.7)

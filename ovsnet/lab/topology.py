@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import msgspec
 
 from ovsnet.errors import UserError
-from ovsnet.lab.outside import BridgeSpec, PhysicalSpec, physical_networks
+from ovsnet.lab.physical import BridgeSpec, PhysicalSpec, physical_networks
 from ovsnet.model.names import port_mtu
 from ovsnet.model.routes import gateway_of, joined
 from ovsnet.model.types import Encapsulation, Model, Port

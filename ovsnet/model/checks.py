@@ -158,16 +158,22 @@ def check_network(
     view.sound = not drafts.broken(path)
     if network.vni is not None:
         check_vni(drafts, path, network.vni, vnis)
+    subnets = check_subnets(drafts, path, network.subnets, view, routed=routed)
+    return (network if subnets == network.subnets else msgspec.structs.replace(network, subnets=subnets)), view
+
+
+def check_subnets(
+    drafts: Drafts, path: Path, declared: tuple[Subnet, ...], view: NetworkView, *, routed: bool = False
+) -> tuple[Subnet, ...]:
+    """The subnets of the network at ``path`` with canonical ranges, which ``view`` then has too."""
     subnets = []
-    for index, subnet in enumerate(network.subnets):
+    for index, subnet in enumerate(declared):
         checked, cidr = _check_subnet(drafts, (*path, "subnets", index), subnet, view)
         subnets.append(checked)
         view.sound &= cidr is not None
         if routed and cidr is not None and checked.gateway is None:
             view.gateways[usual_gateway(cidr)] = cidr
-    if tuple(subnets) != network.subnets:
-        network = msgspec.structs.replace(network, subnets=tuple(subnets))
-    return network, view
+    return declared if tuple(subnets) == declared else tuple(subnets)
 
 
 def check_networks(

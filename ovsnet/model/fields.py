@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 from ovsnet.model.types import (
     AllowedAddress,
+    External,
+    FloatingIp,
     Host,
     Labelled,
     Model,
     Network,
     NextHop,
+    Outside,
     Port,
+    ProviderNetwork,
     Remote,
     RemoteEndpoint,
     Route,
@@ -75,6 +79,55 @@ FIELDS: dict[tuple[type, str], Doc] = {
         "address and port 7443.",
         "https://10.0.0.11:7443",
         AGENT_PATTERN,
+    ),
+    (Host, "gateway"): Doc("Routed domains may leave the cloud there.", "true"),
+    (Host, "bridges"): Doc(
+        "The Open vSwitch bridges that lead to physical networks, by the names of those. They are the site's: an agent "
+        "adds its end of a patch port, and no more.",
+        "{ext: br-ex}",
+        NAME_PATTERN,
+    ),
+    (Model, "provider_networks"): Doc(
+        "The networks of the site that hosts reach by their bridges, by name.",
+        "{internet: {physical: ext, vlan: 100}}",
+        NAME_PATTERN,
+    ),
+    (ProviderNetwork, "physical"): Doc("The physical network, as in the hosts' `bridges`.", "ext", NAME_PATTERN),
+    (ProviderNetwork, "vlan"): Doc("Its VLAN; left out, its frames are untagged.", "100", least=1, most=4094),
+    (ProviderNetwork, "subnets"): Doc(
+        "Its address ranges; a `gateway` is the provider's, and without one nothing further away is reached.",
+        "[{cidr: 203.0.113.0/24, gateway: 203.0.113.1}]",
+    ),
+    (Outside, "vlan"): Doc("Its VLAN; left out, its frames are untagged.", "100", least=1, most=4094),
+    (Outside, "subnets"): Doc("Its address ranges.", "[{cidr: 203.0.113.0/24, gateway: 203.0.113.1}]"),
+    (Outside, "bridges"): Doc("The bridges that lead to it, by host.", "{gw1: br-ex}", NAME_PATTERN),
+    (External, "provider_network"): Doc("The provider network.", "internet", NAME_PATTERN),
+    (External, "snat"): Doc(
+        "The address there that stands for all ports of the domain, one of each IP version; left out, only ports with "
+        "a floating IP leave.",
+        "203.0.113.10",
+        IP_PATTERN,
+    ),
+    (External, "gateways"): Doc(
+        "The hosts where the domain leaves; the first one that answers is used.", "[gw1, gw2]", NAME_PATTERN
+    ),
+    (Router, "external"): Doc(
+        "The way out, to a provider network. [More](outside.md)",
+        "{provider_network: internet, snat: 203.0.113.10, gateways: [gw1]}",
+    ),
+    (Network, "provider_network"): Doc(
+        "The provider network that its ports are directly on, with addresses of its subnets.", "internet", NAME_PATTERN
+    ),
+    (Vpc, "floating_ips"): Doc(
+        "Addresses of provider networks that stand for ports, by name.",
+        "{web: {provider_network: internet, address: 203.0.113.20, port: web1}}",
+        NAME_PATTERN,
+    ),
+    (FloatingIp, "provider_network"): Doc("The provider network.", "internet", NAME_PATTERN),
+    (FloatingIp, "address"): Doc("The address there.", "203.0.113.20", IP_PATTERN),
+    (FloatingIp, "port"): Doc("The port that it stands for.", "web1", NAME_PATTERN),
+    (FloatingIp, "ip"): Doc(
+        "Which of the port's addresses; left out, its only one of that IP version.", "192.168.1.11", IP_PATTERN
     ),
     (Vpc, "tenant"): Doc("Whose it is; left out, the VPC's name.", "acme", NAME_PATTERN),
     (Vpc, "networks"): Doc("The VPC's L2 segments by name.", "{web: {vni: 5001}}", NAME_PATTERN),
@@ -243,7 +296,15 @@ FIELDS: dict[tuple[type, str], Doc] = {
     (VpcState, "routers"): Doc("All routers of the VPC, with their VNIs.", "{r1: {networks: [web]}}", NAME_PATTERN),
     (VpcState, "ports"): Doc("All ports of the VPC, with ids, MACs and addresses.", "{}", NAME_PATTERN),
     (VpcState, "endpoints"): Doc("Neighbours that are known by their VTEP alone.", "{}", NAME_PATTERN),
-    (VpcState, "hosts"): Doc("The VTEP address of every host that has a port of it.", "{hv1: 10.0.0.11}", NAME_PATTERN),
+    (VpcState, "hosts"): Doc(
+        "The VTEP address of every host that has a port of it or is a gateway of its routers.",
+        "{hv1: 10.0.0.11}",
+        NAME_PATTERN,
+    ),
+    (VpcState, "floating_ips"): Doc("All floating IPs of the VPC.", "{}", NAME_PATTERN),
+    (VpcState, "provider_networks"): Doc(
+        "The provider networks that it has to do with.", "{internet: {vlan: 100, bridges: {gw1: br-ex}}}", NAME_PATTERN
+    ),
     (VpcState, "security_groups"): Doc("All security groups of the VPC.", "{web: {rules: []}}", NAME_PATTERN),
     (VpcState, "address_groups"): Doc("All address groups of the VPC.", "{office: [198.51.100.0/24]}", NAME_PATTERN),
 }

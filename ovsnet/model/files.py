@@ -17,8 +17,14 @@ SUFFIXES = (".yaml", ".yml", ".json")
 LOCK_SUFFIX = ".lock.yaml"
 SITE_KEYS = ("hosts", "underlay", "provider_networks")
 
-_COLLECTIONS = ("networks", "routers", "ports", "security_groups", "address_groups")
-_JOINED = (("hosts",), ("vpcs",), ("vpcs", "*"), *(("vpcs", "*", kind) for kind in _COLLECTIONS))
+_COLLECTIONS = ("networks", "routers", "ports", "floating_ips", "security_groups", "address_groups")
+_JOINED = (
+    ("hosts",),
+    ("provider_networks",),
+    ("vpcs",),
+    ("vpcs", "*"),
+    *(("vpcs", "*", kind) for kind in _COLLECTIONS),
+)
 _MAPPING = {"wanted": "a mapping", "example": "for example 'hosts: {hv1: {vtep: 10.0.0.11}}'"}
 _MUST_AGREE = {"name", "tenant", "version"}
 

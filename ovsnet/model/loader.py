@@ -29,7 +29,7 @@ from ovsnet.model.group_checks import GroupChecker
 from ovsnet.model.lock import Lock, lock_path, read_lock, write_lock
 from ovsnet.model.names import inner_mtu
 from ovsnet.model.nodes import Draft, Node, mark
-from ovsnet.model.outside import provided
+from ovsnet.model.outside_checks import OutsideChecker, check_bridges, check_provider_networks
 from ovsnet.model.port_checks import PortChecker, check_families
 from ovsnet.model.report import model_error
 from ovsnet.model.router_checks import RouterChecker
@@ -180,6 +180,9 @@ def check_model(model: Model, structural: list[Draft], lock: Lock) -> Checked:
         check_name(drafts, model.name, ("name",), on_key=False)
     check_underlay(drafts, model.underlay)
     hosts = check_hosts(drafts, model.hosts)
+    check_bridges(drafts, hosts)
+    provider_networks, provided = check_provider_networks(drafts, model.provider_networks, hosts)
+    gateways = [name for name, host in hosts.items() if host.gateway]
     vteps = {name: host.vtep for name, host in hosts.items()}
     vnis: dict[int, Path] = {}
     ids: dict[str, Path] = {}
@@ -190,8 +193,8 @@ def check_model(model: Model, structural: list[Draft], lock: Lock) -> Checked:
         if vpc.tenant and vpc.tenant is not BAD:
             check_name(drafts, vpc.tenant, (*base, "tenant"), on_key=False)
         room = _room(model.underlay.mtu, vpc, vteps)
-        declared = provided(vpc.networks, model.provider_networks)
-        networks, views = check_networks(drafts, base, declared, vpc.routers, vnis, room)
+        outside = OutsideChecker(drafts, base, provided, gateways)
+        networks, views = check_networks(drafts, base, outside.networks(vpc.networks), vpc.routers, vnis, room)
         ports = PortChecker(drafts, name, base, views, hosts, ids).check(vpc.ports)
         groups = GroupChecker(drafts, base, vpc.security_groups, vpc.address_groups)
         groups.check_members(ports, {})
@@ -201,11 +204,12 @@ def check_model(model: Model, structural: list[Draft], lock: Lock) -> Checked:
             networks=networks,
             routers=RouterChecker(drafts, base, views, ports, vnis).check(vpc.routers),
             ports=ports,
+            floating_ips=outside.check(networks, views, vpc.routers, ports, vpc.floating_ips),
             security_groups=groups.check_groups(),
             address_groups=groups.check_address_groups(),
         )
         check_families(drafts, base, ports, vteps)
-    model = msgspec.structs.replace(model, hosts=hosts, vpcs=vpcs)
+    model = msgspec.structs.replace(model, hosts=hosts, provider_networks=provider_networks, vpcs=vpcs)
     if not drafts.found and not structural:
         model = apply_lock(model, lock, drafts.found)
     return Checked(model, drafts.found)

@@ -6,11 +6,9 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-import msgspec
-
 from ovsnet.model.numbers import ip_int
 from ovsnet.model.routes import joined
-from ovsnet.model.types import FloatingIp, Model, Network, Outside, Port, ProviderNetwork, Router, Vpc, VpcState
+from ovsnet.model.types import FloatingIp, Model, Network, Outside, Port, Router, Vpc, VpcState
 
 OUTSIDE_MACS = (0x0A6F << 32, 0xFFFF << 32)
 """Value and mask of the MACs of addresses outside: locally administered (IEEE 802, 8.4), the rest is a hash."""
@@ -25,16 +23,6 @@ def outside_mac(vpc: str, address: str) -> int:
 def zone_key(vpc: str, address: str) -> str:
     """The name under which such an address has its conntrack zone; a port's is its id, which has no slash."""
     return f"{vpc}/{address}"
-
-
-def provided(networks: Mapping[str, Network], known: Mapping[str, ProviderNetwork]) -> dict[str, Network]:
-    """Networks of a VPC, those on a provider network with its subnets."""
-    found = dict(networks)
-    for name, network in networks.items():
-        provider = known.get(network.provider_network or "")
-        if provider is not None and not network.subnets:
-            found[name] = msgspec.structs.replace(network, subnets=provider.subnets)
-    return found
 
 
 def provider_names(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ovsnet.model.address_problems import ADDRESS_KINDS
+from ovsnet.model.outside_problems import OUTSIDE_KINDS
 from ovsnet.model.problem_kind import OBJECTS, ProblemKind
 from ovsnet.model.router_problems import ROUTER_KINDS
 
@@ -91,7 +92,7 @@ _KINDS = (
         "The word is reserved. A model that has it is refused as a whole: what is declared is enforced or refused, "
         "never ignored.",
         "Remove {key}; a copy can stay under a key that begins with 'x-'.",
-        ("model", "host", "vpc", "network", "router"),
+        ("model", "vpc", "network", "router"),
     ),
     ProblemKind(
         "invalid-name",
@@ -398,6 +399,7 @@ _KINDS = (
         ("rule",),
     ),
     *ROUTER_KINDS,
+    *OUTSIDE_KINDS,
     *ADDRESS_KINDS,
     ProblemKind(
         "invalid-id",

@@ -12,7 +12,7 @@ from ovsnet.model.addresses import Cidr, ip_text, not_unicast, parse_ip
 from ovsnet.model.checks import Drafts, NetworkView, check_cidr, check_name, check_vni, suggest
 from ovsnet.model.routes import MAX_NEXT_HOPS
 from ovsnet.model.structure import BAD
-from ovsnet.model.types import NextHop, Port, Route, Router
+from ovsnet.model.types import External, NextHop, Port, Route, Router
 
 
 class _Range(NamedTuple):
@@ -64,7 +64,10 @@ class RouterChecker:
             self._route(route, (*path, "routes", index), router.networks, ranges, seen)
             for index, route in enumerate(router.routes)
         )
-        return router if routes == router.routes else msgspec.structs.replace(router, routes=routes)
+        external = None if router.external is None else _canonical(router.external)
+        if (routes, external) == (router.routes, router.external):
+            return router
+        return msgspec.structs.replace(router, routes=routes, external=external)
 
     def _join(self, network: str, place: Path, ranges: list[_Range]) -> None:
         """One more network of a router; ``ranges`` are the subnets joined so far."""
@@ -165,3 +168,14 @@ class RouterChecker:
         elif port.network not in networks and port.network is not BAD:
             reason = f"port {name} is in network {port.network}, which the router does not join"
             self.drafts.add("next-hop-outside", place, reason, other=(*self.base[:-1], "ports", name, "network"))
+
+
+def _canonical(external: External) -> External:
+    """A way out with canonical addresses; what is no address is left to its own checks."""
+
+    def text(address: str) -> str:
+        packed = None if address is BAD else parse_ip(address)
+        return address if packed is None else ip_text(packed)
+
+    snat = text(external.snat) if isinstance(external.snat, str) else tuple(map(text, external.snat))
+    return external if snat == external.snat else msgspec.structs.replace(external, snat=snat)

@@ -12,11 +12,15 @@ from ovsnet.model.structure import RESERVED
 from ovsnet.model.types import (
     AllowedAddress,
     Declared,
+    External,
+    FloatingIp,
     Host,
     Model,
     Network,
     NextHop,
+    Outside,
     Port,
+    ProviderNetwork,
     Remote,
     RemoteEndpoint,
     Route,
@@ -30,9 +34,9 @@ from ovsnet.model.types import (
 )
 
 _GROUPS: tuple[type[Declared], ...] = (SecurityGroup, Rule, Remote)
-_ROUTERS: tuple[type[Declared], ...] = (Router, Route, NextHop)
+_ROUTERS: tuple[type[Declared], ...] = (Router, Route, NextHop, External)
 TYPES: tuple[type[Declared], ...] = (
-    Model, Underlay, Host, Vpc, Network, Subnet, *_ROUTERS, Port, AllowedAddress, *_GROUPS,
+    Model, Underlay, Host, ProviderNetwork, Vpc, Network, Subnet, *_ROUTERS, Port, AllowedAddress, FloatingIp, *_GROUPS,
 )  # fmt: skip
 """The types of a model file, from the top."""
 
@@ -55,7 +59,9 @@ def json_schema() -> dict[str, Any]:
 
 def state_schema() -> dict[str, Any]:
     """The schema of one VPC's state, as a hypervisor is told it."""
-    types: tuple[type[Declared], ...] = (VpcState, Network, Subnet, Port, RemoteEndpoint, AllowedAddress)
+    types: tuple[type[Declared], ...] = (
+        VpcState, Network, Subnet, Port, RemoteEndpoint, AllowedAddress, FloatingIp, Outside,
+    )  # fmt: skip
     return _schema_of(VpcState, (*types, *_ROUTERS, *_GROUPS), "A VPC's state")
 
 

@@ -16,6 +16,7 @@ from ovsnet.model.group_checks import GroupChecker
 from ovsnet.model.json_source import decode_quickly, read_json
 from ovsnet.model.nodes import Draft, SourceError, mark
 from ovsnet.model.outside import gateways_of, told_of
+from ovsnet.model.outside_checks import OutsideChecker, told_views
 from ovsnet.model.port_checks import PortChecker, check_families
 from ovsnet.model.report import make_problem, model_error
 from ovsnet.model.router_checks import RouterChecker
@@ -151,7 +152,8 @@ def _check(state: VpcState, host: str | None) -> tuple[VpcState, list[Problem]]:
         check_name(drafts, name, ("hosts", name))
     vteps = check_vteps(drafts, {name: (text, ("hosts", name)) for name, text in state.hosts.items()})
     vnis: dict[int, Path] = {}
-    networks, views = check_networks(drafts, (), state.networks, state.routers, vnis)
+    outside = OutsideChecker(drafts, (), told_views(drafts, state.provider_networks), None)
+    networks, views = check_networks(drafts, (), outside.networks(state.networks), state.routers, vnis)
     for collection, objects in (("networks", state.networks), ("routers", state.routers)):
         for name in (name for name, one in objects.items() if one.vni is None):
             _unassigned(drafts, (collection, name, "vni"))
@@ -161,6 +163,7 @@ def _check(state: VpcState, host: str | None) -> tuple[VpcState, list[Problem]]:
         for key in missing:
             _unassigned(drafts, ("ports", name, key))
     routers = RouterChecker(drafts, (), views, ports, vnis).check(state.routers)
+    floating_ips = outside.check(networks, views, routers, ports, state.floating_ips)
     leading = check_families(drafts, (), ports, vteps, host)
     endpoints = EndpointChecker(drafts, views, vteps, leading).check(state.endpoints) if state.endpoints else {}
     checker = GroupChecker(drafts, (), state.security_groups, state.address_groups)
@@ -173,6 +176,7 @@ def _check(state: VpcState, host: str | None) -> tuple[VpcState, list[Problem]]:
         or routers != state.routers
         or vteps != state.hosts
         or endpoints != state.endpoints
+        or floating_ips != state.floating_ips
         or groups != state.security_groups
         or ranges != state.address_groups
         or any(ports[name] is not state.ports[name] for name in ports)
@@ -184,6 +188,7 @@ def _check(state: VpcState, host: str | None) -> tuple[VpcState, list[Problem]]:
             ports=ports,
             endpoints=endpoints,
             hosts=vteps,
+            floating_ips=floating_ips,
             security_groups=groups,
             address_groups=ranges,
         )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from ovsnet.agent import picture
-from ovsnet.agent.agent import facts_of
+from ovsnet.agent.seen import facts_of
 from ovsnet.agent.answers import PortAnswer
 from ovsnet.agent.boot import REASON
 from ovsnet.agent.enforce import Hold

@@ -73,7 +73,8 @@ def test_a_wrong_template_is_refused(message: str, bad: FlowTemplate) -> None:
 BAD_TABLES = {
     "goes backwards": changed("l2", next=("arp",)),
     "is not declared": changed("l2", next=("nowhere",)),
-    "cannot be reached": changed("nd", next=("l2",)),
+    "cannot be reached": changed("route", next=("route_error", "l2", "outward")),
+    "goes back to deliver, which is not before it": changed("l2", back=("deliver",)),
     "declared twice": (*TABLES, replace(t.L2, id=60)),
     "table id 50 is declared twice": (*TABLES, replace(t.L2, name="again", id=50)),
     "order of their ids": (*TABLES[:-2], TABLES[-1], TABLES[-2]),
