@@ -130,14 +130,15 @@ class OutsideChecker:
                     reason = f"network {network} is on provider network {on_provider[network]}"
                     self.drafts.add("joined-provider-network", (*path, "networks", index), reason)
             if router.external is not None and not self.drafts.broken((*path, "external")):
-                self._external((*path, "external"), router, router.external, views)
-        result, targets = {}, {}
+                inside = {name: view for name, view in views.items() if name not in on_provider}
+                self._external((*path, "external"), router, router.external, inside)
+        result: dict[str, FloatingIp] = {}
+        targets: dict[tuple[str, str], Path] = {}
         for name, floating in floating_ips.items():
             path = (*self.base, "floating_ips", name)
             check_name(self.drafts, name, path)
-            if not self.drafts.broken(path):
-                floating = self._floating(path, floating, routers, ports, targets)
-            result[name] = floating
+            sound = not self.drafts.broken(path)
+            result[name] = self._floating(path, floating, routers, ports, targets) if sound else floating
         return result
 
     def _provider(self, name: str, path: Path) -> ProviderView | None:
@@ -276,9 +277,7 @@ def _overlaps(
     """The joined networks, by their index, that have a range in common with a provider network, with both ranges."""
     for number, name in enumerate(router.networks):
         view = views.get(name)
-        if view is None or view.path == provider.view.path:
-            continue
-        for inside in view.ranges:
+        for inside in view.ranges if view is not None else ():
             cidr = next((one for one in provider.view.ranges if one.overlaps(inside)), None)
             if cidr is not None:
                 yield number, cidr, inside

@@ -58,8 +58,8 @@ ROUTER_KINDS = (
     ProblemKind(
         "unknown-port",
         "A port that the VPC does not have",
-        "A next hop is a port of the router's own VPC.",
+        "A next hop, and what a floating IP stands for, is a port of the same VPC.",
         "{suggestion}",
-        ("next_hop",),
+        ("next_hop", "floating_ip"),
     ),
 )

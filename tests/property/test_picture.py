@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from ovsnet.agent import picture
-from ovsnet.agent.seen import facts_of
 from ovsnet.agent.answers import PortAnswer
 from ovsnet.agent.boot import REASON
 from ovsnet.agent.enforce import Hold
@@ -22,6 +21,7 @@ from ovsnet.agent.lookout import Lookout
 from ovsnet.agent.observe import LocalPorts
 from ovsnet.agent.picture import Named, Pending, Scene, Things, look
 from ovsnet.agent.reconcile import Status
+from ovsnet.agent.seen import facts_of
 from ovsnet.model.types import Network, Port, Router, Subnet, VpcState
 from ovsnet.ovsdb import Conflict, Interface, SwitchState
 from ovsnet.transport.changes import Operation, Patch, Put, Withdraw
