@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from ovsnet.controller.errors import NotFoundError
+from ovsnet.controller.outside import refuse_floating, refuse_provider_networks
 from ovsnet.controller.requests import (
     KINDS,
     DropVpc,
@@ -52,6 +53,7 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
 def vpc_edits(truth: Truth, vpc: str, body: VpcBody, owner: str) -> list[Edit]:
     """A VPC is what ``body`` says: the objects of ``owner`` in it are these, those of others stay."""
+    refuse_floating(f"vpcs.{vpc}", body)
     edits: list[Edit] = [PutVpc(vpc, body.tenant, body.labels, body.description)]
     for kind in KINDS:
         objects = getattr(body, kind)
@@ -74,6 +76,7 @@ def apply_edits(truth: Truth, model: Model, owner: str, *, adopt: bool) -> list[
 
     What others declare is not touched, but for what the model declares itself (with ``adopt``).
     """
+    refuse_provider_networks(model)
     edits: list[Edit] = [PutHost(name, host) for name, host in model.hosts.items()]
     edits += [
         PutHost(name, None) for name, one in truth.hosts.items() if one.owner == owner and name not in model.hosts
@@ -93,6 +96,7 @@ def apply_edits(truth: Truth, model: Model, owner: str, *, adopt: bool) -> list[
 
 
 def _apply_vpc(held: VpcTruth | None, name: str, vpc: Vpc, owner: str, *, adopt: bool) -> list[Edit]:
+    refuse_floating(f"vpcs.{name}", vpc)
     words = bool(vpc.labels or vpc.description or vpc.tenant not in {"", name})
     mine = held is None or held.meta.owner == owner
     edits: list[Edit] = [

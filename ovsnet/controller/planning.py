@@ -11,6 +11,7 @@ from ovsnet.controller.checking import Changed, canonical, canonical_networks, p
 from ovsnet.controller.completion import Completion, placed_endpoint
 from ovsnet.controller.errors import NotFoundError, TakenError
 from ovsnet.controller.index import NO_INDEX
+from ovsnet.controller.outside import refuse_outside
 from ovsnet.controller.requests import (
     KINDS,
     DropVpc,
@@ -126,6 +127,7 @@ class _Planning:
         elif isinstance(edit, RaiseRevision):
             work.above = edit.above
         else:
+            refuse_outside(f"vpcs.{edit.vpc}.{edit.kind}.{edit.name}", edit.body)
             work.objects[edit.kind][edit.name] = edit.body
             if edit.placement:
                 work.placements.add((edit.kind, edit.name))

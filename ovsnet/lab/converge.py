@@ -104,10 +104,9 @@ def converge(record: Record, wanted: Topology, progress: Progress) -> list[str]:
     )
     record.write()
     mark = marker(record.name)
-    _underlay(wanted, mark)
     in_parallel("removing hosts", hosts.remove, change.remove_hosts, progress)
     outside.remove(one for name, one in now.physical.items() if wanted.physical.get(name) != one)
-    outside.build(wanted.physical.values(), mark)
+    _underlay(wanted, mark)
     restarted: list[str] = []
     if wanted.control is not None:
         progress("control plane", 0, 1)
@@ -159,6 +158,7 @@ def _underlay(wanted: Topology, mark: str) -> None:
         netns.create(wanted.underlay, mark)
         netns.leave_to_switch(wanted.underlay)
         netns.bridge(wanted.underlay, "br0", mtu=wanted.mtu)
+    outside.build(wanted.physical.values(), mark)
     if wanted.control is not None:
         management.build(wanted.underlay)
 

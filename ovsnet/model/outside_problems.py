@@ -79,10 +79,10 @@ OUTSIDE_KINDS = (
     ),
     ProblemKind(
         "default-route-and-way-out",
-        "A router with two ways for all else",
+        "A default route beside a way out",
         "'snat' sends all else to the provider network, and so there is no default route to a port beside it.",
         "Remove the route, or 'snat' of that IP version.",
-        ("router",),
+        ("route",),
     ),
     ProblemKind(
         "overlapping-outside",

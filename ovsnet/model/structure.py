@@ -16,9 +16,13 @@ from ovsnet.model.nodes import Draft, Node
 from ovsnet.model.types import (
     AllowedAddress,
     Declared,
+    External,
+    FloatingIp,
     Model,
     Network,
     NextHop,
+    Outside,
+    ProviderNetwork,
     RemoteEndpoint,
     Router,
     SecurityGroup,
@@ -48,6 +52,10 @@ _SPOKEN: dict[type, str] = {
     NextHop: "next hop",
     RemoteEndpoint: "endpoint",
     SecurityGroup: "security group",
+    ProviderNetwork: "provider network",
+    Outside: "provider network",
+    FloatingIp: "floating IP",
+    External: "way out",
     VpcState: "VPC's state",
 }
 
