@@ -14,7 +14,9 @@ def refuse_outside(path: str, one: Object | None) -> None:
     if isinstance(one, Router) and one.external is not None:
         raise UserError(f"{path}.external: a controller hands out no ways out in this version. {_REMEDY}")
     if isinstance(one, Network) and one.provider_network is not None:
-        raise UserError(f"{path}.provider_network: a controller hands out no provider networks in this version. {_REMEDY}")
+        raise UserError(
+            f"{path}.provider_network: a controller hands out no provider networks in this version. {_REMEDY}"
+        )
 
 
 def refuse_floating(path: str, vpc: Vpc) -> None:

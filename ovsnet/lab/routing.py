@@ -56,7 +56,8 @@ class Domain:
         self.name = f"{vpc_name}/{name}"
         self.networks = tuple((vpc_name, network) for network in router.networks)
         self._subnets = {where: tuple(_subnets(vpc.networks[where[1]].subnets)) for where in self.networks}
-        self._gateways = {gateway for subnets in self._subnets.values() for _, gateway in subnets}
+        gateways = {gateway for subnets in self._subnets.values() for _, gateway in subnets}
+        self._own = gateways | {GATEWAY_LINK_LOCAL} if any(one.version == 6 for one in gateways) else gateways
         self._routes = sorted(((ip_network(route.to), route) for route in router.routes), key=_shortest_first)[::-1]
 
     def gateways(self, where: Where) -> set[Address]:
@@ -73,7 +74,7 @@ class Domain:
     def step(self, where: Where, packet: Segment, ttl: int) -> Step:
         """What happens to a packet that a port of ``where`` sends to the gateways' MAC: docs/routing.md's table."""
         dst = packet.dst
-        if dst in self._gateways or dst in self.gateways(where):
+        if dst in self._own:
             return _at_gateway(packet)
         link_local6 = isinstance(packet.src, IPv6Address) and packet.src in _LINK_LOCAL6
         if link_local6 or any(dst in prefix for prefix in _NEVER_ROUTED) or self._broadcast(dst):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -148,14 +149,13 @@ def test_what_claims_to_be_inside_is_dropped_outside(lab: Lab) -> None:
         )  # fmt: skip
     assert listening.stderr is not None
     listening.stderr.readline()
-    mac = lab.ovs("hv1").run("ovs-vsctl", "--version") and outside(lab, "ip", "neigh", "show", "203.0.113.20").stdout
+    mac = outside(lab, "ip", "neigh", "show", "203.0.113.20").stdout
     code = (
         "import sys\nfrom scapy.all import Ether, IP, UDP, sendp\n"
         "for source in ('192.168.1.12', '203.0.113.1'):\n"
         "    sendp(Ether(dst=sys.argv[1]) / IP(src=source, dst='203.0.113.20') / UDP(sport=1, dport=5353) / b'x',"
         " iface='vlan100', verbose=False)\n"
     )
-    import sys
 
     done = outside(lab, sys.executable, "-c", code, mac.split("lladdr ")[1].split()[0])
     assert not done.returncode, done.stderr
@@ -174,7 +174,7 @@ def test_connections_are_in_the_zone_of_their_address_as_declared(lab: Lab) -> N
         for key, value in _external_ids(lab, "gw1").items()
         if key.startswith("ovsnet-zone-shop/")
     }
-    assert zones.keys() == {"shop/203.0.113.10", "shop/2001:db8:ffff::10", "shop/203.0.113.21"}
+    assert {"shop/203.0.113.10", "shop/2001:db8:ffff::10", "shop/203.0.113.21"} <= zones.keys()
     number = zones["shop/203.0.113.10"]
     tracked = lab.ovs("gw1").appctl("dpctl/dump-conntrack", f"zone={number}")
     assert "orig=(src=192.168.2.11,dst=203.0.113.1," in tracked

@@ -118,12 +118,18 @@ def test_neighbour_discovery_tells_of_gateways(target: str, responder: bool, by:
     assert (found.answer.mac, found.answer.ip, found.answer.to_mac) == (GATEWAY, target, WEB1)
 
 
-def test_a_network_without_ipv6_has_no_link_local_gateway() -> None:
+@pytest.mark.parametrize(("somewhere", "reason"), [(True, Reason.ANSWERED), (False, Reason.NOT_ROUTABLE)])
+def test_the_link_local_gateway_is_that_of_a_domain_with_ipv6(somewhere: bool, reason: Reason) -> None:
+    """Whether or not the sender's own network has a range of it: a router answers for all that it joins."""
     packet = p.ipv6("fe80::ff:fe00:5", GATEWAY_LL, p.icmpv6("fe80::ff:fe00:5", GATEWAY_LL, 128, b"\0\1\0\1"), p.ICMPV6)
     insecure = msgspec.structs.replace(model().vpcs["shop"].ports["db1"], port_security=False, security_groups=None)
     changed = model()
     changed.vpcs["shop"].ports["db1"] = insecure
-    assert Expectation(changed).delivered(to_gateway(packet, "shop/db1", DB1)).reason == Reason.NOT_ROUTABLE
+    if not somewhere:
+        for name, network in changed.vpcs["shop"].networks.items():
+            ipv4 = tuple(subnet for subnet in network.subnets if ":" not in subnet.cidr)
+            changed.vpcs["shop"].networks[name] = msgspec.structs.replace(network, subnets=ipv4)
+    assert Expectation(changed).delivered(to_gateway(packet, "shop/db1", DB1)).reason == reason
 
 
 @pytest.mark.parametrize(("gateway", "ttl"), [("192.168.1.1", 64), ("192.168.2.254", 64), ("192.168.1.1", 1)])
