@@ -14,6 +14,7 @@ from ovsnet.controller.api.service import CHANGED, READ, REFUSED, WRITE, Service
 from ovsnet.controller.errors import NotFoundError
 from ovsnet.controller.history import Revision, rollback_edits
 from ovsnet.controller.intents import change_edits, port_of, vpc_edits, vpc_of
+from ovsnet.controller.requests import KINDS as HELD
 from ovsnet.controller.requests import DropVpc, Edit, EnsureVpc, PutObject, VpcBody
 from ovsnet.controller.truth import Truth, VpcTruth
 from ovsnet.http.endpoints import Answer, Call, Endpoints, Reply, reply
@@ -21,7 +22,7 @@ from ovsnet.http.parameters import Parameter, duration, etag
 from ovsnet.model import decode_declared
 from ovsnet.model.types import AddressGroup, Port, VpcState
 from ovsnet.transport import edits, moves
-from ovsnet.transport.changes import COLLECTIONS, PatchBody
+from ovsnet.transport.changes import PatchBody
 from ovsnet.transport.edits import KINDS, Kind
 
 VPCS: Endpoints[Service] = Endpoints()
@@ -74,7 +75,7 @@ async def get_vpc(call: Call[Service]) -> Reply:
             tenant=meta.tenant,
             labels=meta.labels,
             description=meta.description,
-            **{kind: getattr(state, kind) for kind in COLLECTIONS},
+            **{kind: getattr(state, kind) for kind in (*HELD, "hosts")},
         )
 
     found = call.subject.core.read(look)
